@@ -1,0 +1,3 @@
+"""Declarative dataflow for end-to-end LLM inference, on Dask."""
+
+from __future__ import annotations

@@ -1,0 +1,66 @@
+"""Every error the package raises on purpose, and the words they share.
+
+One base class, so that a script can catch what is ours and let the rest fly.
+A message names the thing first, then what was found against what was wanted,
+then the mend.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SageError(Exception):
+    """Something that sage_dask refuses or could not do; the message says how to mend it."""
+
+
+class PlanError(SageError):
+    """The declaration can not run; raised before any work is spent."""
+
+
+class SpecError(PlanError):
+    """A YAML file does not describe a pipeline; the message carries the line."""
+
+
+class MissingDependencyError(PlanError):
+    """An optional package is needed and absent."""
+
+
+class SourceError(SageError):
+    """The input as a whole can not be read."""
+
+
+class SinkError(SageError):
+    """The output as a whole can not be written."""
+
+
+class SetupError(SageError):
+    """An operator could not be made ready on a worker."""
+
+
+class StopRun(SageError):
+    """Raised by an operator when no further record can succeed; it ends the run.
+
+    Any other exception fails one record.  Use this one for a refused API key,
+    not for a bad row.
+    """
+
+
+class RunError(SageError):
+    """A run ended without doing its job."""
+
+
+class AccountingError(RunError):
+    """Records that were read are neither written, failed nor filtered."""
+
+
+def did_you_mean(wanted: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest known name, or nothing."""
+    close = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as they stand in a message: quoted, sorted, comma between."""
+    return ", ".join(repr(name) for name in sorted(names)) or "none"

@@ -1,0 +1,189 @@
+"""What the user declares: operators, sources, sinks, and the stages that name them.
+
+An operator holds configuration only until ``setup`` runs in the process that
+will use it, so declaring one costs nothing and it travels as a few hundred
+bytes.  What it reads and writes is part of the declaration: a missing field is
+found while planning, not after an hour of work.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from sage_dask.errors import PlanError
+from sage_dask.record import Failure, Outcome, Record, SourceItem
+
+# Stage names become the prefixes of Dask keys, which Dask cuts at a hyphen.
+_STAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSet:
+    """The fields that records are known to carry at one point of a pipeline."""
+
+    names: frozenset[str] = frozenset()
+    is_open: bool = True
+    """True where records may carry more than the names say."""
+
+    def __or__(self, names: Sequence[str]) -> FieldSet:
+        return FieldSet(self.names | frozenset(names), self.is_open)
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """Work on batches of records; subclass it and write ``process_batch``.
+
+    Attributes are configuration; what is costly (models, indexes, connections)
+    is made in ``setup``, once per worker process, and let go in ``teardown``.
+    Tasks of one worker share the instance, so ``process_batch`` must be safe to
+    call from several threads.
+    """
+
+    @property
+    def reads(self) -> Sequence[str]:
+        """Fields every record must carry on arrival."""
+        return ()
+
+    @property
+    def writes(self) -> Sequence[str] | None:
+        """Fields added or replaced; None where that is not known."""
+        return None
+
+    def fields_after(self, before: FieldSet) -> FieldSet:
+        """Return what records carry afterwards; override it to remove fields."""
+        if self.writes is None:
+            return FieldSet(before.names, is_open=True)
+        return before | self.writes
+
+    def check(self) -> None:
+        """Raise ``PlanError`` for what can be known to be wrong on the driver."""
+
+    def setup(self) -> None:
+        """Make ready what is costly, in the process that will run the operator."""
+
+    def process_batch(
+        self, records: Sequence[Record]
+    ) -> Sequence[Outcome] | Awaitable[Sequence[Outcome]]:
+        """Return one outcome per record, in order; may be a coroutine function.
+
+        An outcome is the record to go on with (a new dict; the one given must
+        not be changed), a list of records it became, None to drop it, or an
+        exception to fail it.  Raising fails the records that cause it and no
+        others: the batch is halved until they are found.
+        """
+        ...
+
+    def teardown(self) -> None:
+        """Let go what ``setup`` made."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where records come from; subclass it and write ``read``."""
+
+    @property
+    def name(self) -> str:
+        """What errors and reports call this source, such as its file name."""
+        return type(self).__name__
+
+    def fields(self) -> FieldSet:
+        """Return what is known of the records' fields; may look at the first few."""
+        return FieldSet()
+
+    def check(self) -> None:
+        """Raise ``SourceError`` if nothing could be read, such as a missing file."""
+
+    def size(self) -> int | None:
+        """Return how many records there are, where that is cheap to know."""
+        return None
+
+    def read(self) -> Iterator[SourceItem | Failure]:
+        """Yield records with their ids, and a ``Failure`` for each unreadable row."""
+        ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where records go; subclass it and write ``write`` and ``write_failures``.
+
+    The runner calls ``open``, then the two writes in the order of the output,
+    then ``close`` when the run did its job or ``abort`` when it did not.
+    """
+
+    @property
+    def name(self) -> str:
+        """What errors and reports call this sink, such as its file name."""
+        return type(self).__name__
+
+    @property
+    def reads(self) -> Sequence[str]:
+        """Fields every record must carry on arrival."""
+        return ()
+
+    def check(self) -> None:
+        """Raise ``SinkError`` if nothing could be written, such as a missing folder."""
+
+    def open(self) -> None:
+        """Make ready to write."""
+
+    def write(self, ids: Sequence[str], records: Sequence[Record]) -> None:
+        """Write records; raise ``SinkError`` when they can not be kept."""
+        ...
+
+    def write_failures(self, failures: Sequence[Failure]) -> None:
+        """Keep failed records apart from the others."""
+        ...
+
+    def close(self) -> None:
+        """Publish what was written."""
+
+    def abort(self) -> str:
+        """Keep what was written whole, and return where it is."""
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One named step of a pipeline, and what one task of it needs."""
+
+    name: str
+    operator: Operator
+    batch_size: int | None = None
+    """Most records given to one ``process_batch`` call; None for all that travel together."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """Worker resources that a task holds while it runs, such as ``{"LLM": 1}``."""
+    priority: int = 0
+    """Higher runs first among tasks that are ready."""
+    attempts: int = 1
+    """Tries per record before it counts as failed."""
+    fuse: bool = True
+    """False keeps the stage in tasks of its own."""
+
+    def __post_init__(self) -> None:
+        if not _STAGE_NAME.match(self.name):
+            raise PlanError(
+                f"stage name {self.name!r} is not a letter followed by letters, digits or "
+                "underscores; names become Dask keys, so pick one like 'embed' or 'rerank_2'"
+            )
+        if not isinstance(self.operator, Operator):
+            raise PlanError(
+                f"stage {self.name!r}: {self.operator!r} is not an operator; subclass "
+                "sage_dask.Operator, or use .map(), .filter() or .flat_map() for a function"
+            )
+        if isinstance(self.operator, type):
+            raise PlanError(
+                f"stage {self.name!r}: {self.operator.__name__} is a class; "
+                f"pass an instance: {self.operator.__name__}(...)"
+            )
+        for option, value in (("batch_size", self.batch_size), ("attempts", self.attempts)):
+            if value is not None and value < 1:
+                raise PlanError(f"stage {self.name!r}: {option}={value} must be at least 1")
+        for resource, amount in self.resources.items():
+            if not 0 < amount < float("inf"):
+                raise PlanError(
+                    f"stage {self.name!r}: resource {resource!r} asks for {amount}; "
+                    "ask for a positive amount or leave it out"
+                )
