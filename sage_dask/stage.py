@@ -129,8 +129,12 @@ class Sink(Protocol):
     def open(self) -> None:
         """Make ready to write."""
 
-    def write(self, ids: Sequence[str], records: Sequence[Record]) -> None:
-        """Write records; raise ``SinkError`` when they can not be kept."""
+    def write(self, ids: Sequence[str], records: Sequence[Record]) -> Sequence[Failure]:
+        """Write records, and return a failure for each that has no form in this sink.
+
+        Raises:
+            SinkError: Records can not be kept at all, such as on a full disk.
+        """
         ...
 
     def write_failures(self, failures: Sequence[Failure]) -> None:
