@@ -39,7 +39,7 @@ class SetupError(SageError):
     """An operator could not be made ready on a worker."""
 
 
-class StopRun(SageError):
+class StopRun(SageError):  # noqa: N818 - an order, as StopIteration is
     """Raised by an operator when no further record can succeed; it ends the run.
 
     Any other exception fails one record.  Use this one for a refused API key,

@@ -6,3 +6,263 @@ in two directions.  Nothing is read, checked or started before ``plan`` or
 """
 
 from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sage_dask.errors import PlanError, did_you_mean, listed
+from sage_dask.job import Observer, RunOptions
+from sage_dask.operators.basic import Filter, FlatMap, Map
+from sage_dask.plan import Batching, Plan
+from sage_dask.planner import make_plan
+from sage_dask.record import Record
+from sage_dask.report import Report
+from sage_dask.runner import LocalRunner, Runner
+from sage_dask.stage import Operator, Sink, Source, Stage
+
+# Placement is Dask's own so far: least occupied worker, work stealing.
+POLICIES = ("dask",)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A chain of operators over records, declared and not yet run.
+
+    >>> from sage_dask import Collect, FromIterable, Pipeline
+    >>> shout = (
+    ...     Pipeline("shout")
+    ...     .source(FromIterable([{"text": "hello"}, {"text": "world"}]))
+    ...     .map(lambda record: {"text": record["text"].upper()}, name="upper")
+    ...     .sink(Collect())
+    ... )
+    >>> report = shout.run()
+    >>> [record["text"] for record in shout.output.records]
+    ['HELLO', 'WORLD']
+    """
+
+    name: str
+    input: Source | None = None
+    stages: tuple[Stage, ...] = ()
+    output: Sink | None = None
+
+    def source(self, source: Source) -> Pipeline:
+        """Return this pipeline reading from ``source``."""
+        _check_kind(source, Source, f"pipeline {self.name!r}: source")
+        return replace(self, input=source)
+
+    def sink(self, sink: Sink) -> Pipeline:
+        """Return this pipeline writing to ``sink``."""
+        _check_kind(sink, Sink, f"pipeline {self.name!r}: sink")
+        return replace(self, output=sink)
+
+    def stage(
+        self,
+        name: str,
+        operator: Operator,
+        *,
+        batch_size: int | None = None,
+        resources: Mapping[str, float] | None = None,
+        priority: int = 0,
+        attempts: int = 1,
+        fuse: bool = True,
+    ) -> Pipeline:
+        """Return this pipeline with one more stage at its end.
+
+        Args:
+            name: What errors, reports, the dashboard and Dask keys call the stage.
+            operator: The work on each batch.
+            batch_size: Most records given to the operator at once; None for all that travel
+                together.
+            resources: Worker resources that a task holds while it runs.
+            priority: Higher runs first among tasks that are ready.
+            attempts: Tries per record before it counts as failed.
+            fuse: False keeps the stage in tasks of its own.
+        """
+        stage = Stage(name, operator, batch_size, dict(resources or {}), priority, attempts, fuse)
+        return replace(self, stages=(*self.stages, stage))
+
+    def map(
+        self,
+        function: Callable[[Record], Any],
+        *,
+        name: str | None = None,
+        reads: Sequence[str] = (),
+        writes: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Pipeline:
+        """Return this pipeline with ``function`` applied to each record; it may be ``async``.
+
+        Args:
+            function: Takes a record and returns the record to go on with.
+            name: Name of the stage; the function's own where it has one.
+            reads: Fields the function needs, so that planning can miss them.
+            writes: Fields it adds; None where that is not known.
+            options: As for :meth:`stage`.
+        """
+        operator = Map(function, reads, writes)
+        return self.stage(name or self._free_name(function, "map"), operator, **options)
+
+    def filter(
+        self,
+        function: Callable[[Record], bool],
+        *,
+        name: str | None = None,
+        reads: Sequence[str] = (),
+        **options: Any,
+    ) -> Pipeline:
+        """Return this pipeline keeping the records for which ``function`` is true."""
+        operator = Filter(function, reads)
+        return self.stage(name or self._free_name(function, "filter"), operator, **options)
+
+    def flat_map(
+        self,
+        function: Callable[[Record], Iterable[Record]],
+        *,
+        name: str | None = None,
+        reads: Sequence[str] = (),
+        writes: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Pipeline:
+        """Return this pipeline with each record replaced by those that ``function`` yields."""
+        operator = FlatMap(function, reads, writes)
+        return self.stage(name or self._free_name(function, "flat_map"), operator, **options)
+
+    def plan(
+        self,
+        on: Any = None,
+        *,
+        policy: str = "dask",
+        batch_size: int | None = None,
+        target_task_s: float | None = None,
+    ) -> Plan:
+        """Check the pipeline and return what would run.
+
+        Args:
+            on: What it would run on, as for :meth:`run`; resources are checked against it.
+            policy: How tasks are placed.
+            batch_size: Records that travel together; None to let measurements decide.
+            target_task_s: Busy time in seconds that tasks are steered to.
+
+        Raises:
+            PlanError: The pipeline can not run.
+            SourceError: The input is missing or unreadable.
+            SinkError: The output can not be written.
+        """
+        with _runner_on(on) as runner:
+            return self._plan(runner, policy, _batching(batch_size, target_task_s))
+
+    def run(
+        self,
+        on: Any = None,
+        *,
+        policy: str = "dask",
+        batch_size: int | None = None,
+        target_task_s: float | None = None,
+        ordered: bool = True,
+        run_dir: str | os.PathLike[str] | None = None,
+        observer: Observer | None = None,
+        max_in_flight: int | None = None,
+    ) -> Report:
+        """Run the pipeline to its end.
+
+        Args:
+            on: A Dask client, a cluster, a scheduler's address, nodes of ours, or a runner.
+                Nothing runs it in this process.
+            policy: How tasks are placed.
+            batch_size: Records that travel together; None to let measurements decide.
+            target_task_s: Busy time in seconds that tasks are steered to.
+            ordered: Write in the order of reading; False writes batches as they complete.
+            run_dir: Folder for the run's events, plan and report.
+            observer: Called with the progress after each write.
+            max_in_flight: Most batches on their way at once.
+
+        Returns:
+            What the run cost.  Records that failed are counted there and kept by the sink.
+        """
+        options = RunOptions(
+            ordered=ordered,
+            run_dir=None if run_dir is None else Path(run_dir),
+            observer=observer,
+            max_in_flight=max_in_flight,
+        )
+        with _runner_on(on) as runner:
+            plan = self._plan(runner, policy, _batching(batch_size, target_task_s))
+            return runner.run(plan, options)
+
+    def _plan(self, runner: Runner, policy: str, batching: Batching) -> Plan:
+        if policy not in POLICIES:
+            raise PlanError(
+                f"pipeline {self.name!r}: unknown policy {policy!r}; known are "
+                f"{listed(POLICIES)}{did_you_mean(policy, POLICIES)}"
+            )
+        if self.input is None or self.output is None:
+            missing = "source" if self.input is None else "sink"
+            raise PlanError(
+                f"pipeline {self.name!r} has no {missing}; add one with .{missing}(...)"
+            )
+        self.input.check()
+        self.output.check()
+        plan = make_plan(
+            self.name,
+            self.input,
+            self.stages,
+            self.output,
+            source_fields=self.input.fields(),
+            batching=batching,
+            worker_resources=runner.worker_resources(),
+        )
+        for stage in self.stages:
+            _check_operator(self.name, stage)
+        return plan
+
+    def _free_name(self, function: Callable[..., Any], fallback: str) -> str:
+        """Return a stage name for a function: its own, numbered where that is taken."""
+        name = getattr(function, "__name__", fallback)
+        if not name.isidentifier() or name.startswith("_"):
+            name = fallback
+        taken = {stage.name for stage in self.stages}
+        numbered = (f"{name}_{number}" for number in range(2, len(taken) + 3))
+        return name if name not in taken else next(n for n in numbered if n not in taken)
+
+
+def _check_kind(given: object, wanted: type, what: str) -> None:
+    if isinstance(given, type) or not isinstance(given, wanted):
+        raise PlanError(
+            f"{what} {given!r} is no {wanted.__name__}; pass an instance of one of "
+            f"sage_dask.operators, or of your own subclass of sage_dask.{wanted.__name__}"
+        )
+
+
+def _check_operator(pipeline: str, stage: Stage) -> None:
+    try:
+        stage.operator.check()
+    except PlanError as error:
+        raise type(error)(f"pipeline {pipeline!r}, stage {stage.name!r}: {error}") from error
+
+
+def _batching(batch_size: int | None, target_task_s: float | None) -> Batching:
+    if batch_size is not None and batch_size < 1:
+        raise PlanError(f"batch_size={batch_size} must be at least 1")
+    if target_task_s is not None and not target_task_s > 0:
+        raise PlanError(f"target_task_s={target_task_s} must be a positive number of seconds")
+    default = Batching()
+    return replace(default, fixed=batch_size, target_task_s=target_task_s or default.target_task_s)
+
+
+@contextmanager
+def _runner_on(on: Any) -> Iterator[Runner]:
+    """Lend the runner for whatever the user named."""
+    if on is None:
+        yield LocalRunner()
+    elif isinstance(on, Runner):
+        yield on
+    else:
+        # Importing distributed takes a third of a second, which a local run need not pay.
+        from sage_dask.dask_runner import connected
+
+        with connected(on) as runner:
+            yield runner

@@ -8,6 +8,7 @@ found while planning, not after an hour of work.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,11 @@ class Operator(Protocol):
     def writes(self) -> Sequence[str] | None:
         """Fields added or replaced; None where that is not known."""
         return None
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the operator waits for others rather than computes."""
+        return inspect.iscoroutinefunction(self.process_batch)
 
     def fields_after(self, before: FieldSet) -> FieldSet:
         """Return what records carry afterwards; override it to remove fields."""

@@ -25,11 +25,16 @@ class Map(Operator):
     reads: Sequence[str] = ()
     writes: Sequence[str] | None = None
 
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is a coroutine function."""
+        return inspect.iscoroutinefunction(self.function)
+
     def process_batch(
         self, records: Sequence[Record]
     ) -> Sequence[Outcome] | Awaitable[Sequence[Outcome]]:
         """Call the function on each record."""
-        if inspect.iscoroutinefunction(self.function):
+        if self.is_async:
             return self._gather(records)
         return self._checked(_apply(self.function, records))
 

@@ -1,0 +1,35 @@
+# Everything a newcomer needs: `make demo` and `make test`; `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check bench format clean
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+venv:  ## Create .venv with everything the project needs
+	@$(PYTHON) tools/bootstrap.py
+
+demo: venv  ## Run the RAG pipeline on this machine's own Python documentation
+	@$(BIN)/sage-dask demo $(DEMO)
+
+test: venv  ## Run the tests (minutes)
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: venv  ## Lint, types, layers, docstrings
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/interrogate --quiet sage_dask tools
+
+bench: venv  ## Measure against plain code, side by side (ten minutes)
+	@$(BIN)/python -m sage_dask.experiments.bench $(BENCH)
+
+format: venv  ## Format the code
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format --quiet .
+
+clean:  ## Remove what the targets made, the environment apart
+	@rm -rf build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,110 @@
+"""Nodes on this machine: one worker process each, as a cluster in small.
+
+Everything listens on the loopback interface only.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import dask
+from distributed import Client, LocalCluster
+
+from sage_dask.errors import PlanError
+
+# Dask's defaults lose workers for good, or wait five minutes for a hanging one; both were
+# measured (see ARCHITECTURE.md, "Dask's settings").
+SETTINGS: Mapping[str, Any] = {
+    "distributed.scheduler.worker-ttl": "60s",
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.deploy.lost-worker-timeout": "1h",
+    "distributed.comm.timeouts.tcp": "15s",
+}
+
+# Sixteen processes on two busy cores took 20 s; a minute is a fault.
+_START_TIMEOUT_S = 60
+
+
+class _NamedCluster(LocalCluster):
+    """A local cluster whose workers are called ``node-0``, ``node-1``, ..."""
+
+    def _new_worker_name(self, worker_number: int) -> str:
+        return f"node-{worker_number}"
+
+
+class LocalNodes:
+    """A Dask cluster of worker processes on this machine, as a context manager.
+
+    Args:
+        num_nodes: Worker processes, called ``node-0``, ``node-1``, ...
+        threads: Tasks that one node runs at a time.
+        resources: What each node supplies, such as ``{"LLM": 4}``.
+        memory_limit: Memory at which a node is restarted, such as ``"2GiB"``; None for no limit.
+        dashboard: Port of Dask's dashboard on 127.0.0.1; 0 for any free one, None for none.
+    """
+
+    def __init__(
+        self,
+        num_nodes: int,
+        *,
+        threads: int = 1,
+        resources: Mapping[str, float] | None = None,
+        memory_limit: str | None = None,
+        dashboard: int | None = 0,
+    ) -> None:
+        if num_nodes < 1 or threads < 1:
+            raise PlanError(
+                f"LocalNodes({num_nodes}, threads={threads}): needs one node and one thread "
+                "at least; leave the cluster out to run in this process"
+            )
+        started = time.perf_counter()
+        with dask.config.set(SETTINGS):
+            self._cluster = _NamedCluster(
+                n_workers=0,
+                threads_per_worker=threads,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None if dashboard is None else f"127.0.0.1:{dashboard}",
+                memory_limit=memory_limit or 0,
+                resources=dict(resources or {}),
+                silence_logs=logging.ERROR,
+            )
+            self.client = Client(self._cluster, set_as_default=False)
+            try:
+                self._cluster.scale(num_nodes)
+                self.client.wait_for_workers(num_nodes, timeout=_START_TIMEOUT_S)
+            except BaseException:
+                self.close()
+                raise
+        self.startup_s = time.perf_counter() - started
+        self._num_nodes = num_nodes
+        self._threads = threads
+
+    @property
+    def dashboard_link(self) -> str | None:
+        """Address of Dask's dashboard, or None where there is none."""
+        link: str = self._cluster.dashboard_link
+        return link or None
+
+    def close(self) -> None:
+        """Stop all nodes."""
+        self.client.close()
+        self._cluster.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<LocalNodes {self._num_nodes} x {self._threads} threads>"

@@ -1,0 +1,204 @@
+"""Runs plans on a Dask cluster, a bounded window of batches at a time.
+
+The driver hands out batches while the window has room and takes results as they
+complete, so neither it nor the scheduler ever holds more than the window, and a
+result is released as soon as it is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from distributed import Client, Future, KilledWorker, as_completed
+
+from sage_dask.errors import RunError, SageError
+from sage_dask.graph import build_graph
+from sage_dask.job import Job, Machines, RunOptions
+from sage_dask.plan import Plan
+from sage_dask.record import Batch, Failure
+from sage_dask.report import Report
+from sage_dask.runner import running
+from sage_dask.worker import Program, make_program, pack, prepare, release
+
+# A batch per thread at work, one waiting beside it and one on the wire keep threads fed
+# while the driver writes; more would only add latency.
+WAVES_PER_THREAD = 3
+
+# Ordered output waits for its slowest batch.  The window stays full meanwhile, as long as
+# finished batches may pile up behind it to several windows.
+REORDER_WINDOWS = 4
+
+
+class DaskRunner:
+    """Runs plans on the workers of a Dask client.
+
+    Args:
+        client: Connected, with at least one worker; stays open.
+        startup_s: Seconds already spent starting the cluster, for the report.
+    """
+
+    def __init__(self, client: Client, *, startup_s: float | None = None) -> None:
+        self._client = client
+        self._startup_s = {} if startup_s is None else {"cluster": startup_s}
+        self._workers: Mapping[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+        if not self._workers:
+            raise RunError(
+                f"scheduler {client.scheduler.address} has no workers; start some with "
+                f"'dask worker {client.scheduler.address}', or run without a cluster"
+            )
+
+    def worker_resources(self) -> Sequence[Mapping[str, float]]:
+        """Return what each worker supplies."""
+        return [worker["resources"] for worker in self._workers.values()]
+
+    def run(self, plan: Plan, options: RunOptions) -> Report:
+        """Run a plan to its end and return what it cost."""
+        job = Job(plan, options, self._machines())
+        programs = {task.name: make_program(task, job=job.id) for task in plan.stages}
+        try:
+            started = time.perf_counter()
+            self._prepare(programs.values())
+            startup_s = {**self._startup_s, "operators": time.perf_counter() - started}
+            with running(job, startup_s):
+                _Window(self._client, job, programs, self._size(options)).run()
+                return job.finish()
+        finally:
+            self._release(programs.values())
+
+    def _machines(self) -> Machines:
+        threads = sum(worker["nthreads"] for worker in self._workers.values())
+        nodes = sorted(str(worker["name"]) for worker in self._workers.values())
+        return Machines(f"on {len(nodes)} Dask nodes, {threads} threads", nodes, threads)
+
+    def _size(self, options: RunOptions) -> int:
+        return options.max_in_flight or WAVES_PER_THREAD * self._machines().num_threads
+
+    def _prepare(self, programs: Iterable[Program]) -> None:
+        """Make operators ready on every worker, before the first record is spent."""
+        results = self._client.run(_in_thread, prepare, list(programs), on_error="return")
+        for address, result in results.items():
+            if isinstance(result, SageError):
+                raise result
+            if isinstance(result, BaseException):
+                raise RunError(
+                    f"worker {address} could not be made ready: {type(result).__name__}: {result}"
+                ) from result
+
+    def _release(self, programs: Iterable[Program]) -> None:
+        digests = [program.digest for program in programs]
+        with suppress(Exception):
+            self._client.run(_in_thread, release, digests, on_error="return")
+
+
+class _Window:
+    """The batches of one job that are on their way through the cluster."""
+
+    def __init__(
+        self, client: Client, job: Job, programs: Mapping[str, Program], size: int
+    ) -> None:
+        self._client = client
+        self._job = job
+        self._programs = programs
+        self._size = size
+        self._in_flight: dict[Future, Batch] = {}
+        self._completed = as_completed(loop=client.loop, with_results=True, raise_errors=False)
+        self._is_exhausted = False
+
+    def run(self) -> None:
+        """Pass the whole source through the cluster."""
+        try:
+            self._fill()
+            while self._in_flight:
+                for future, result in self._completed.next_batch():
+                    self._take(future, result)
+                self._fill()
+        finally:
+            # Empty unless something went wrong.
+            self._client.cancel(list(self._in_flight))
+
+    def _fill(self) -> None:
+        """Hand out batches while there is room; several share one graph."""
+        packed: dict[int, bytes] = {}
+        batches: list[Batch] = []
+        while self._has_room(len(batches)):
+            batch = self._job.admit()
+            if batch is None:
+                self._is_exhausted = True
+                break
+            packed[batch.index] = pack(batch)
+            self._job.size.observe_bytes(len(batch), len(packed[batch.index]))
+            batches.append(batch)
+        if batches:
+            outputs = build_graph(self._job.plan, self._programs, self._job.id, packed)
+            futures = self._client.compute(outputs, optimize_graph=False)
+            self._in_flight.update(zip(futures, batches, strict=True))
+            self._completed.update(futures)
+
+    def _has_room(self, num_new: int) -> bool:
+        return (
+            not self._is_exhausted
+            and len(self._in_flight) + num_new < self._size
+            and self._job.num_unwritten < REORDER_WINDOWS * self._size
+        )
+
+    def _take(self, future: Future, result: Any) -> None:
+        sent = self._in_flight.pop(future)
+        if future.status == "finished":
+            self._job.settle(result)
+        elif future.status == "error":
+            self._job.settle(_failed(sent, result[1]))
+        else:
+            raise RunError(
+                f"job {self._job.id!r}: the cluster dropped its tasks ({future.status}); the "
+                "scheduler went away, or someone cancelled them; run again"
+            )
+        future.release()
+
+
+def _failed(sent: Batch, error: BaseException) -> Batch:
+    """Fail the records of a batch whose workers died; anything else ends the run."""
+    if isinstance(error, SageError):
+        raise error
+    if not isinstance(error, KilledWorker):
+        raise RunError(
+            f"a task broke outside its operators: {type(error).__name__}: {error}"
+        ) from error
+    message = (
+        f"the workers that ran this record's batch of {len(sent)} died; look into the log of "
+        f"{error.last_worker.address} for memory or a crash"
+    )
+    failures = [
+        Failure(record_id, "worker", "KilledWorker", message, attempts=error.allowed_failures + 1)
+        for record_id in sent.ids
+    ]
+    return Batch(sent.index, [], [], failures)
+
+
+async def _in_thread(function: Any, argument: Any) -> Any:
+    """Run on a worker without holding up its event loop, and with it the heartbeat."""
+    return await asyncio.to_thread(function, argument)
+
+
+@contextmanager
+def connected(on: Any) -> Iterator[DaskRunner]:
+    """Lend a runner for a client, a cluster or a scheduler's address.
+
+    A client that is given stays open; one that is made here is closed again.
+    """
+    client = on if isinstance(on, Client) else getattr(on, "client", None)
+    if client is not None:
+        yield DaskRunner(client, startup_s=getattr(on, "startup_s", None))
+        return
+    try:
+        client = Client(on, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"no Dask scheduler answers at {on!r} ({error}); start one with 'dask scheduler', "
+            "or leave it out to run in this process"
+        ) from error
+    with client:
+        yield DaskRunner(client)

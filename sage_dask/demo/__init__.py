@@ -1,0 +1,1 @@
+"""What the demonstration runs on: a corpus that is on any machine with Python."""

@@ -1,0 +1,121 @@
+"""What happened in a run, one JSON line per event.
+
+The report is a fold over these events and nothing else, so a run can be scored
+again from its file.  Durations come from one process's clock; clocks of two
+hosts are never subtracted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, ClassVar, TypeAlias
+
+from sage_dask.errors import SageError
+from sage_dask.record import StageTiming, TaskTiming
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted:
+    """A job is about to read its first record."""
+
+    kind: ClassVar[str] = "job_started"
+    pipeline: str
+    job: str
+    runner: str
+    nodes: Sequence[str]
+    num_threads: int
+    startup_s: Mapping[str, float]
+    """Seconds spent before the first record, by what they went into."""
+    stages: Sequence[str]
+    started_at: str
+    """Wall-clock time, ISO 8601 with offset; for people, never for durations."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCommitted:
+    """A batch and its failures were written."""
+
+    kind: ClassVar[str] = "batch_committed"
+    batch: int
+    num_read: int
+    num_written: int
+    num_failed: int
+    num_filtered: int
+    num_expanded: int
+    latency_s: float
+    """From the batch's admission to its write; every record of it has this latency."""
+    elapsed_s: float
+    """From the job's first read to this write."""
+    tasks: Sequence[TaskTiming]
+    failures: Mapping[str, int]
+    """Number of failures by ``"stage: error class"``."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFinished:
+    """A job ended."""
+
+    kind: ClassVar[str] = "job_finished"
+    outcome: str
+    """``"done"``, or the class of the error that stopped it."""
+    message: str = ""
+
+
+Event: TypeAlias = JobStarted | BatchCommitted | JobFinished
+
+_KINDS: dict[str, type[Any]] = {
+    kind.kind: kind for kind in (JobStarted, BatchCommitted, JobFinished)
+}
+
+
+class EventFile:
+    """An append-only file of events; each is flushed to the system as it comes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: IO[str] = path.open("x", encoding="utf-8")
+
+    def append(self, event: Event) -> None:
+        """Write one event."""
+        # In one call, so that a kill tears at most the last line.
+        row = json.dumps({"kind": event.kind, **asdict(event)}, separators=(",", ":"))
+        self._file.write(row + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Yield the events of a file up to its last whole line.
+
+    Raises:
+        SageError: A line other than a torn last one is no event; the message names it.
+    """
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith("\n"):
+                return
+            try:
+                yield _parse(json.loads(line))
+            except (ValueError, KeyError, TypeError) as error:
+                raise SageError(
+                    f"{path}, line {number}: not an event ({type(error).__name__}: {error}); "
+                    "the file was changed after the run, or is no event file"
+                ) from error
+
+
+def _parse(row: dict[str, Any]) -> Event:
+    kind = _KINDS[row.pop("kind")]
+    if kind is BatchCommitted:
+        row["tasks"] = [
+            TaskTiming(task, node, seconds, setup_s, tuple(StageTiming(*s) for s in stages))
+            for task, node, seconds, setup_s, stages in row["tasks"]
+        ]
+    event: Event = kind(**row)
+    return event

@@ -1,0 +1,121 @@
+"""The source as batches: ids checked, bad rows set apart, one batch at a time.
+
+The feed reads only when it is asked, so whoever asks decides how much is in
+memory.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from itertools import islice
+
+from sage_dask.batching import BatchSize
+from sage_dask.errors import SageError, SourceError
+from sage_dask.ids import SeenIds
+from sage_dask.plan import READ
+from sage_dask.record import Batch, Failure, SourceItem
+from sage_dask.stage import Source
+
+# Records of one batch that are pickled to learn how large records are.
+_SIZE_SAMPLE = 4
+
+
+class Feed:
+    """Batches of a source, in the order of reading.
+
+    Args:
+        source: Read once, from its beginning.
+        size: Asked for the size of each batch.
+        num_slots: Tasks that can run at once.  Near the end of a source of known length
+            batches shrink so that every slot still gets its share.
+    """
+
+    def __init__(self, source: Source, size: BatchSize, *, num_slots: int = 1) -> None:
+        self._source = source
+        self._size = size
+        self._num_slots = num_slots
+        self._expected = source.size()
+        self._items: Iterator[SourceItem | Failure] = iter(source.read())
+        self._seen = SeenIds()
+        self._num_batches = 0
+        self.num_read = 0
+
+    @property
+    def expected(self) -> int | None:
+        """How many records the source says it has."""
+        return self._expected
+
+    def next_batch(self) -> Batch | None:
+        """Read the next batch; None when the source is exhausted.
+
+        Raises:
+            SourceError: The source broke, rather than one of its rows.
+        """
+        items = self._take(self._next_size())
+        if not items:
+            return None
+        batch = self._batch_of(items)
+        self._num_batches += 1
+        self.num_read += len(items)
+        return batch
+
+    def _next_size(self) -> int:
+        size = self._size.records()
+        if self._expected is None:
+            return size
+        left = self._expected - self.num_read
+        return min(size, max(1, -(-left // (2 * self._num_slots))))
+
+    def _take(self, size: int) -> list[SourceItem | Failure]:
+        try:
+            return list(islice(self._items, size))
+        except SageError:
+            raise
+        except Exception as error:
+            raise SourceError(
+                f"source {self._source.name!r} broke after record {self.num_read}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _batch_of(self, items: list[SourceItem | Failure]) -> Batch:
+        if set(map(type, items)) == {SourceItem}:
+            failures = []
+            good: list[SourceItem] = items  # type: ignore[assignment]  # just checked
+        else:
+            failures = [item for item in items if isinstance(item, Failure)]
+            good = [item for item in items if isinstance(item, SourceItem)]
+        repeated = self._seen.add([item.id for item in good])
+        if repeated:
+            places = set(repeated)
+            failures += [_duplicate(good[place]) for place in repeated]
+            good = [item for place, item in enumerate(good) if place not in places]
+        if good:
+            sample = [item.record for item in good[:: -(-len(good) // _SIZE_SAMPLE)]]
+            self._size.observe_bytes(len(sample), _pickled_bytes(sample))
+        return Batch(
+            self._num_batches,
+            [item.id for item in good],
+            [item.record for item in good],
+            failures,
+        )
+
+
+def _duplicate(item: SourceItem) -> Failure:
+    return Failure(
+        item.id,
+        READ,
+        "DuplicateIdError",
+        f"id {item.id!r} was read before; ids must be unique, so only the first record "
+        "of this id is processed",
+        record=item.record,
+        position=item.position,
+    )
+
+
+def _pickled_bytes(sample: object) -> int:
+    """Return the pickled size, or 0 for what only cloudpickle can take."""
+    try:
+        return len(pickle.dumps(sample, protocol=5))
+    except Exception:
+        return 0

@@ -1,0 +1,285 @@
+"""One submission of a plan, seen from the driver: read, put in order, write, count.
+
+A runner asks the job for batches and gives them back when their last task is
+done; everything that must not depend on who ran them happens here.  The job has
+no threads and never waits.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from sage_dask.batching import BatchSize
+from sage_dask.errors import AccountingError, RunError, SageError, SourceError
+from sage_dask.events import BatchCommitted, Event, EventFile, JobFinished, JobStarted
+from sage_dask.feed import Feed
+from sage_dask.plan import Plan
+from sage_dask.record import Batch, Failure, Record
+from sage_dask.report import Report, ReportBuilder
+from sage_dask.version import versions
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is."""
+
+    pipeline: str
+    num_read: int
+    num_written: int
+    num_failed: int
+    num_filtered: int
+    expected: int | None
+    """Records the source says it has, where it knows."""
+    elapsed_s: float
+
+
+Observer = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a user may choose for one run."""
+
+    ordered: bool = True
+    """Write in the order of reading; False writes batches as they complete."""
+    run_dir: Path | None = None
+    """Folder for the run's events and report; None keeps them in memory."""
+    observer: Observer | None = None
+    """Called with the progress after each write."""
+    max_in_flight: int | None = None
+    """Most batches handed out and not yet back; None for a few per thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """Where a job runs."""
+
+    description: str
+    """One phrase for the report, such as ``"on 4 nodes, 32 threads"``."""
+    nodes: Sequence[str]
+    """Names of all nodes, busy or not."""
+    num_threads: int
+    """Tasks that can run at once."""
+
+
+@dataclass(slots=True)
+class _Admitted:
+    """A batch on its way: what is needed once it is back."""
+
+    inputs: dict[str, Record]
+    failures: list[Failure]
+    admitted_s: float
+    num_read: int
+
+
+class Job:
+    """The driver's side of one run."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        options: RunOptions,
+        machines: Machines,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.plan = plan
+        # Eight hexadecimal digits are what Dask cuts off a key to get the task's prefix.
+        self.id = secrets.token_hex(4)
+        self.size = BatchSize(plan.batching)
+        self._options = options
+        self._machines = machines
+        self._clock = clock
+        self._feed = Feed(plan.source, self.size, num_slots=machines.num_threads)
+        self._builder = ReportBuilder()
+        self._events = _open_events(options.run_dir)
+        self._admitted: dict[int, _Admitted] = {}
+        self._done: dict[int, Batch] = {}
+        self._next_to_write = 0
+        self._source_error: SourceError | None = None
+        self._started_s = 0.0
+        self._totals: Counter[str] = Counter()
+
+    @property
+    def num_unwritten(self) -> int:
+        """Batches that were admitted and are not yet written."""
+        return len(self._admitted)
+
+    def start(self, startup_s: Mapping[str, float]) -> None:
+        """Open the sink and note the start; the clock of the makespan runs from here.
+
+        Args:
+            startup_s: Seconds spent before the first record, by what they went into.
+        """
+        self.plan.sink.open()
+        self._emit(
+            JobStarted(
+                pipeline=self.plan.pipeline,
+                job=self.id,
+                runner=self._machines.description,
+                nodes=list(self._machines.nodes),
+                num_threads=self._machines.num_threads,
+                startup_s=dict(startup_s),
+                stages=[stage.name for task in self.plan.stages for stage in task.stages],
+                started_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+                versions=versions(),
+                output=self.plan.sink.name,
+            )
+        )
+        self._started_s = self._clock()
+
+    def admit(self) -> Batch | None:
+        """Read the next batch with records in it; None when there is no more.
+
+        Batches of nothing but unreadable rows are settled here and then.  A source that
+        breaks ends the reading; ``finish`` raises its error once the batches before it
+        are written.
+        """
+        while True:
+            admitted_s = self._clock()
+            try:
+                batch = self._feed.next_batch()
+            except SourceError as error:
+                self._source_error = error
+                return None
+            if batch is None:
+                return None
+            self._admitted[batch.index] = _Admitted(
+                dict(zip(batch.ids, batch.records, strict=True)),
+                batch.failures,
+                admitted_s,
+                batch.num_read,
+            )
+            batch.failures = []
+            if batch.records:
+                return batch
+            self.settle(batch)
+
+    def settle(self, batch: Batch) -> None:
+        """Take back a batch whose last task is done, and write what is due."""
+        longest_s = max((task.seconds for task in batch.tasks), default=0.0)
+        self.size.observe(len(self._admitted[batch.index].inputs), longest_s)
+        if not self._options.ordered:
+            self._commit(batch)
+            return
+        self._done[batch.index] = batch
+        while self._next_to_write in self._done:
+            self._commit(self._done.pop(self._next_to_write))
+            self._next_to_write += 1
+
+    def finish(self) -> Report:
+        """Publish the output, check the account and return the report.
+
+        Raises:
+            SourceError: The source broke before its end.
+            AccountingError: A record is neither written, failed nor filtered.
+        """
+        if self._source_error is not None:
+            raise self._source_error
+        if self._admitted:
+            raise RunError(
+                f"job {self.id!r}: {len(self._admitted)} batches never came back; "
+                "this is a defect of sage_dask, please report it"
+            )
+        self.plan.sink.close()
+        report = self._end(JobFinished("done"))
+        report.check_account()
+        return report
+
+    def abort(self, error: BaseException) -> None:
+        """Keep what was written whole, and add to the error where it is."""
+        try:
+            kept = self.plan.sink.abort()
+        except SageError as second:
+            kept = f"and the output could not be left in order: {second}"
+        if kept:
+            error.add_note(kept)
+        self._end(JobFinished(type(error).__name__, str(error)))
+
+    def _commit(self, batch: Batch) -> None:
+        admitted = self._admitted.pop(batch.index)
+        batch.failures = [*admitted.failures, *batch.failures]
+        if batch.num_read != admitted.num_read:
+            raise AccountingError(
+                f"job {self.id!r}: batch {batch.index} set out with {admitted.num_read} records "
+                f"and accounts for {batch.num_read}; this is a defect of sage_dask, please report"
+            )
+        unwritable = self.plan.sink.write(batch.ids, batch.records)
+        batch.failures += unwritable
+        if batch.failures:
+            failures = [_with_input(failure, admitted.inputs) for failure in batch.failures]
+            self.plan.sink.write_failures(failures)
+        self._account(batch, admitted, num_written=len(batch) - len(unwritable))
+
+    def _account(self, batch: Batch, admitted: _Admitted, *, num_written: int) -> None:
+        now = self._clock()
+        by_kind = Counter(f"{failure.stage}: {failure.error}" for failure in batch.failures)
+        event = BatchCommitted(
+            batch=batch.index,
+            num_read=admitted.num_read,
+            num_written=num_written,
+            num_failed=len(batch.failures),
+            num_filtered=batch.num_filtered,
+            num_expanded=batch.num_expanded,
+            latency_s=now - admitted.admitted_s,
+            elapsed_s=now - self._started_s,
+            tasks=batch.tasks,
+            failures=dict(by_kind),
+        )
+        self._emit(event)
+        for name in ("num_read", "num_written", "num_failed", "num_filtered"):
+            self._totals[name] += getattr(event, name)
+        if self._options.observer is not None:
+            self._options.observer(
+                Progress(
+                    self.plan.pipeline,
+                    **{
+                        name: self._totals[name]
+                        for name in ("num_read", "num_written", "num_failed", "num_filtered")
+                    },
+                    expected=self._feed.expected,
+                    elapsed_s=event.elapsed_s,
+                )
+            )
+
+    def _emit(self, event: Event) -> None:
+        self._builder.add(event)
+        if self._events is not None:
+            self._events.append(event)
+
+    def _end(self, event: JobFinished) -> Report:
+        self._emit(event)
+        if self._events is not None:
+            self._events.close()
+        return self._builder.report()
+
+
+def _with_input(failure: Failure, inputs: Mapping[str, Record]) -> Failure:
+    """Attach the record as it was read, so that the failed file can be a source again."""
+    if failure.record is not None:
+        return failure
+    return replace(failure, record=inputs.get(failure.root or failure.id))
+
+
+def _open_events(run_dir: Path | None) -> EventFile | None:
+    if run_dir is None:
+        return None
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        return EventFile(run_dir / "events.jsonl")
+    except FileExistsError as error:
+        raise RunError(
+            f"run folder {str(run_dir)!r} already holds a run; give another run_dir, "
+            "or remove that folder"
+        ) from error
+    except OSError as error:
+        raise RunError(
+            f"run folder {str(run_dir)!r} can not be written ({error.strerror}); "
+            "give another run_dir"
+        ) from error

@@ -1,0 +1,87 @@
+"""The numbers we report, each defined once.
+
+Latencies arrive one value per batch with the number of records it stands for:
+records of a batch are admitted and written together, so that is exact, and a
+run of any length needs sixteen bytes per batch.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+def balance(amounts: Sequence[float]) -> float:
+    """Return how evenly work was spread over nodes: 1.0 is even, 0.0 or less is lopsided.
+
+    One minus standard deviation over mean, after the SAGE evaluation's "Metrics" paragraph;
+    the deviation is the population's.  Idle nodes count as zeros.  No work at all is even.
+    """
+    if not amounts:
+        raise ValueError("balance of no nodes; pass one amount per node, 0 for an idle one")
+    mean = math.fsum(amounts) / len(amounts)
+    if mean == 0:
+        return 1.0
+    variance = math.fsum((amount - mean) ** 2 for amount in amounts) / len(amounts)
+    return 1.0 - math.sqrt(variance) / mean
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySummary:
+    """Latency over all records of a run, in seconds."""
+
+    mean_s: float
+    p50_s: float
+    p99_s: float
+    num_records: int
+
+
+class Latencies:
+    """Latencies of records, kept exactly and compactly."""
+
+    def __init__(self) -> None:
+        self._seconds = array("d")
+        self._counts = array("Q")
+
+    def add(self, seconds: float, num_records: int) -> None:
+        """Count ``num_records`` records that each took ``seconds``."""
+        if num_records:
+            self._seconds.append(seconds)
+            self._counts.append(num_records)
+
+    def percentile(self, percent: float) -> float:
+        """Return the nearest-rank percentile: the smallest value that ``percent`` % do not exceed.
+
+        Not a number where nothing was counted.
+        """
+        return self._nearest_rank(self._by_value(), percent)
+
+    def summary(self) -> LatencySummary:
+        """Return mean, median and 99th percentile; not a number where nothing was counted."""
+        by_value = self._by_value()
+        total = sum(self._counts)
+        weighted = math.fsum(s * n for s, n in by_value)
+        return LatencySummary(
+            mean_s=weighted / total if total else math.nan,
+            p50_s=self._nearest_rank(by_value, 50),
+            p99_s=self._nearest_rank(by_value, 99),
+            num_records=total,
+        )
+
+    def _by_value(self) -> list[tuple[float, int]]:
+        return sorted(zip(self._seconds, self._counts, strict=True))
+
+    def _nearest_rank(self, by_value: list[tuple[float, int]], percent: float) -> float:
+        if not 0 < percent <= 100:
+            raise ValueError(f"percentile {percent} is outside 0 < percent <= 100")
+        # Exact in integers up to percentages with two decimals: a float product may land
+        # a hair above a whole rank and point at the next record.
+        rank = -(-round(percent * 100) * sum(self._counts) // 10_000)
+        reached = 0
+        for seconds, count in by_value:
+            reached += count
+            if reached >= rank:
+                return seconds
+        return math.nan

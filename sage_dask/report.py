@@ -1,0 +1,245 @@
+"""What a job cost: a fold over its events, and the table that people read.
+
+Throughput and latency follow one definition everywhere: records written over
+the time from the first read to the last write, and per record the time from its
+admission to its write.  Start-up stands on a row of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sage_dask.errors import AccountingError
+from sage_dask.events import BatchCommitted, Event, JobFinished, JobStarted
+from sage_dask.metrics import Latencies, LatencySummary, balance
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """What one stage took over the whole job."""
+
+    seconds: float
+    records_in: int
+    records_out: int
+
+    @property
+    def ms_per_record(self) -> float:
+        """Busy milliseconds per record that entered the stage."""
+        return 1000 * self.seconds / self.records_in if self.records_in else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCost:
+    """What one node did."""
+
+    num_tasks: int = 0
+    busy_s: float = 0.0
+    num_records: int = 0
+    """Records whose last task ran here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One job, counted."""
+
+    pipeline: str
+    job: str
+    runner: str
+    outcome: str
+    message: str
+    num_read: int
+    num_written: int
+    num_failed: int
+    num_filtered: int
+    num_expanded: int
+    makespan_s: float
+    """From the first read to the last write."""
+    latency: LatencySummary
+    startup_s: Mapping[str, float]
+    setup_s: float
+    """Set-up that fell inside the makespan, on workers that joined late; summed over tasks."""
+    stages: Mapping[str, StageCost]
+    nodes: Mapping[str, NodeCost]
+    failures: Mapping[str, int] = field(default_factory=dict)
+    output: str = ""
+
+    @classmethod
+    def from_events(cls, events: Iterable[Event]) -> Report:
+        """Count a job from its events."""
+        builder = ReportBuilder()
+        for event in events:
+            builder.add(event)
+        return builder.report()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the job read its whole input and wrote its whole output."""
+        return self.outcome == "done"
+
+    @property
+    def throughput(self) -> float:
+        """Records written per second of makespan."""
+        return self.num_written / self.makespan_s if self.makespan_s else 0.0
+
+    @property
+    def balance_of_records(self) -> float:
+        """Evenness of records over nodes; see :func:`sage_dask.metrics.balance`."""
+        return balance([node.num_records for node in self.nodes.values()])
+
+    @property
+    def balance_of_busy_time(self) -> float:
+        """Evenness of busy seconds over nodes."""
+        return balance([node.busy_s for node in self.nodes.values()])
+
+    def check_account(self) -> None:
+        """Raise ``AccountingError`` unless every record that was read is accounted for."""
+        came = self.num_read + self.num_expanded
+        went = self.num_written + self.num_failed + self.num_filtered
+        if came != went:
+            raise AccountingError(
+                f"job {self.job!r}: read {self.num_read} + expanded {self.num_expanded} = {came}, "
+                f"but written {self.num_written} + failed {self.num_failed} + filtered "
+                f"{self.num_filtered} = {went}; this is a defect of sage_dask, please report it"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        plain = asdict(self)
+        plain["throughput_per_s"] = self.throughput
+        plain["balance_of_records"] = self.balance_of_records
+        plain["balance_of_busy_time"] = self.balance_of_busy_time
+        return plain
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+class ReportBuilder:
+    """Counts events as they come; memory grows with batches by sixteen bytes each."""
+
+    def __init__(self) -> None:
+        self._start: JobStarted | None = None
+        self._end = JobFinished("running")
+        self._counts: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._latencies = Latencies()
+        self._makespan_s = 0.0
+        self._setup_s = 0.0
+        self._stages: dict[str, list[float]] = {}
+        self._nodes: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0])
+
+    def add(self, event: Event) -> None:
+        """Count one event."""
+        if isinstance(event, JobStarted):
+            self._start = event
+            self._stages = {stage: [0.0, 0, 0] for stage in event.stages}
+            for node in event.nodes:
+                self._nodes[node] = [0, 0.0, 0]
+        elif isinstance(event, BatchCommitted):
+            self._add_batch(event)
+        else:
+            self._end = event
+
+    def _add_batch(self, event: BatchCommitted) -> None:
+        for name in ("num_read", "num_written", "num_failed", "num_filtered", "num_expanded"):
+            self._counts[name] += getattr(event, name)
+        self._failures.update(event.failures)
+        self._latencies.add(event.latency_s, event.num_written)
+        self._makespan_s = event.elapsed_s
+        for task in event.tasks:
+            node = self._nodes[task.node]
+            node[0] += 1
+            node[1] += task.seconds
+            self._setup_s += task.setup_seconds
+            for timing in task.stages:
+                cost = self._stages.setdefault(timing.stage, [0.0, 0, 0])
+                cost[0] += timing.seconds
+                cost[1] += timing.records_in
+                cost[2] += timing.records_out
+        if event.tasks:
+            self._nodes[event.tasks[-1].node][2] += event.num_written
+
+    def report(self) -> Report:
+        """Return what was counted so far."""
+        start = self._start or JobStarted("?", "?", "?", [], 0, {}, [], "")
+        return Report(
+            pipeline=start.pipeline,
+            job=start.job,
+            runner=start.runner,
+            outcome=self._end.outcome,
+            message=self._end.message,
+            makespan_s=self._makespan_s,
+            latency=self._latencies.summary(),
+            startup_s=start.startup_s,
+            setup_s=self._setup_s,
+            stages={name: StageCost(s, int(i), int(o)) for name, (s, i, o) in self._stages.items()},
+            nodes={name: NodeCost(int(t), s, int(r)) for name, (t, s, r) in self._nodes.items()},
+            failures=dict(self._failures),
+            output=start.output,
+            num_read=self._counts["num_read"],
+            num_written=self._counts["num_written"],
+            num_failed=self._counts["num_failed"],
+            num_filtered=self._counts["num_filtered"],
+            num_expanded=self._counts["num_expanded"],
+        )
+
+
+def _lines(report: Report) -> Iterable[str]:
+    yield f"pipeline {report.pipeline}, job {report.job}, {report.runner}: {report.outcome}"
+    if report.message:
+        yield f"  {report.message}"
+    expanded = f"   expanded {report.num_expanded:,}" if report.num_expanded else ""
+    yield (
+        f"  records     in {report.num_read:,}   out {report.num_written:,}   "
+        f"failed {report.num_failed:,}   filtered {report.num_filtered:,}{expanded}"
+    )
+    for kind, count in sorted(report.failures.items(), key=lambda item: -item[1])[:5]:
+        yield f"  failed      {count:,} x {kind}"
+    yield (
+        f"  throughput  {report.throughput:,.1f} records/s over {_duration(report.makespan_s)}"
+        " (first read to last write)"
+    )
+    latency = report.latency
+    yield (
+        f"  latency     mean {_duration(latency.mean_s)}   P50 {_duration(latency.p50_s)}   "
+        f"P99 {_duration(latency.p99_s)}"
+    )
+    if report.nodes:
+        yield (
+            f"  balance     {report.balance_of_records:.3f} of records, "
+            f"{report.balance_of_busy_time:.3f} of busy time, over {len(report.nodes)} nodes"
+        )
+    for what, seconds in report.startup_s.items():
+        yield f"  start-up    {_duration(seconds)} {what} (not in the figures above)"
+    if report.setup_s:
+        yield f"  set-up      {_duration(report.setup_s)} on workers that joined during the run"
+    yield from _stage_lines(report)
+    if report.output:
+        yield f"  output      {report.output}"
+
+
+def _stage_lines(report: Report) -> Iterable[str]:
+    total = sum(cost.seconds for cost in report.stages.values())
+    width = max((len(name) for name in report.stages), default=0)
+    for name, cost in report.stages.items():
+        share = cost.seconds / total if total else 0.0
+        yield (
+            f"  stage       {name:<{width}}  {cost.ms_per_record:10.3f} ms/record  "
+            f"{share:6.1%} of busy time   {cost.records_in:,} in, {cost.records_out:,} out"
+        )
+
+
+def _duration(seconds: float) -> str:
+    """Return seconds in the unit that reads best."""
+    if seconds != seconds:
+        return "-"
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 120:
+        return f"{seconds:.2f} s"
+    return f"{seconds / 60:.1f} min"

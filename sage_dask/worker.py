@@ -1,0 +1,108 @@
+"""What runs on a Dask worker: one task of one batch.
+
+A task carries its stages as opaque bytes with their digest.  The scheduler
+never unpickles them, so it imports no user code; a worker does so once per
+digest and keeps the executor, models and all, for the tasks that follow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import cloudpickle
+from distributed import get_worker
+from distributed.protocol import pickle
+
+from sage_dask.errors import PlanError, RunError
+from sage_dask.execute import TaskExecutor
+from sage_dask.plan import StagePlan
+from sage_dask.record import Batch
+
+# A program is sent with every task.  A megabyte in each of them is a model or a table that
+# was captured by accident, and belongs into setup().
+PROGRAM_LIMIT_BYTES = 1 << 20
+
+# By digest; None for those of a job that has ended, so that a task which outlives its job's
+# end can not bring its operators back to life.
+_executors: dict[str, TaskExecutor | None] = {}
+_lock = threading.Lock()
+
+
+class Program(NamedTuple):
+    """The stages of one task, as they travel."""
+
+    digest: str
+    pickled: bytes
+
+
+def make_program(task: StagePlan, *, job: str) -> Program:
+    """Pickle the stages of a task.
+
+    Args:
+        task: The stages, not set up.
+        job: Keeps executors of different jobs apart, so that one job's end can let go
+            of its own.
+
+    Raises:
+        PlanError: An operator can not be pickled or is too large to travel with every task.
+    """
+    try:
+        pickled: bytes = cloudpickle.dumps(task, protocol=5)
+    except Exception as error:
+        raise PlanError(
+            f"task {task.name!r} can not be sent to workers ({type(error).__name__}: {error}); "
+            "make connections, locks and open files in setup(), not in the constructor"
+        ) from error
+    if len(pickled) > PROGRAM_LIMIT_BYTES:
+        raise PlanError(
+            f"task {task.name!r} takes {len(pickled):,} bytes pickled, and travels with every "
+            f"batch (limit {PROGRAM_LIMIT_BYTES:,}); load large data in setup(), or pass a path"
+        )
+    return Program(hashlib.sha256(job.encode() + pickled).hexdigest(), pickled)
+
+
+def run_task(digest: str, pickled: bytes, batch: Batch | bytes, index: int) -> Batch:
+    """Run one task on one batch; the first task of a chain gets it pickled."""
+    if isinstance(batch, bytes):
+        batch = unpack(batch, index)
+    executor = _executor(digest, pickled)
+    return executor.run(batch, node=str(get_worker().name))
+
+
+def prepare(programs: Iterable[Program]) -> float:
+    """Make the operators of some tasks ready on this worker; return the seconds it took."""
+    return sum(_executor(program.digest, program.pickled).setup() for program in programs)
+
+
+def release(digests: Iterable[str]) -> None:
+    """Tear down the operators of some tasks on this worker."""
+    for digest in digests:
+        with _lock:
+            executor, _executors[digest] = _executors.get(digest), None
+        if executor is not None:
+            executor.teardown()
+
+
+def pack(batch: Batch) -> bytes:
+    """Pickle what a worker needs of a batch, so that the scheduler passes on one blob."""
+    packed: bytes = pickle.dumps((batch.ids, batch.records))
+    return packed
+
+
+def unpack(packed: bytes, index: int) -> Batch:
+    """Return the batch that ``pack`` was given."""
+    ids, records = pickle.loads(packed)
+    return Batch(index, ids, records)
+
+
+def _executor(digest: str, pickled: bytes) -> TaskExecutor:
+    with _lock:
+        if digest not in _executors:
+            _executors[digest] = TaskExecutor(cloudpickle.loads(pickled))
+        executor = _executors[digest]
+    if executor is None:
+        raise RunError("the job of this task has ended, so its batch is dropped")
+    return executor

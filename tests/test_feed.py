@@ -1,0 +1,88 @@
+"""The source as batches."""
+
+from __future__ import annotations
+
+import pytest
+
+from sage_dask.batching import BatchSize
+from sage_dask.errors import SourceError
+from sage_dask.feed import Feed
+from sage_dask.operators.sources import FromIterable
+from sage_dask.plan import Batching
+from sage_dask.record import Failure, Position, SourceItem
+from sage_dask.stage import Source
+
+
+class Scripted(Source):
+    """Yields what it is given, and raises what is an exception."""
+
+    def __init__(self, *items):
+        self.items = items
+
+    def read(self):
+        for item in self.items:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+def batches(source, size=2, **options):
+    """Return all batches of a source."""
+    feed = Feed(source, BatchSize(Batching(fixed=size)), **options)
+    return list(iter(feed.next_batch, None))
+
+
+def test_batches_keep_the_order_of_reading():
+    """Five records at two per batch make batches 0, 1 and 2 of two, two and one."""
+    made = batches(FromIterable([{"x": n} for n in range(5)]))
+
+    assert [batch.index for batch in made] == [0, 1, 2]
+    assert [record["x"] for batch in made for record in batch.records] == [0, 1, 2, 3, 4]
+
+
+def test_an_empty_source_has_no_batch():
+    """Nothing to read is no batch, rather than an empty one."""
+    assert batches(FromIterable([])) == []
+
+
+def test_a_repeated_id_fails_the_later_record():
+    """The first record of an id goes on; the second is a failure with its line."""
+    source = Scripted(
+        SourceItem("a", {"x": 1}, Position(1, 0)),
+        SourceItem("b", {"x": 2}, Position(2, 9)),
+        SourceItem("a", {"x": 3}, Position(3, 18)),
+    )
+
+    first, second = batches(source)
+
+    assert first.ids == ["a", "b"]
+    assert second.ids == []
+    (failure,) = second.failures
+    assert (failure.id, failure.error) == ("a", "DuplicateIdError")
+    assert (failure.position, failure.record) == (Position(3, 18), {"x": 3})
+
+
+def test_unreadable_rows_travel_as_failures():
+    """A row that the source could not read counts as read, and as failed."""
+    bad = Failure("line-2", "read", "JSONDecodeError", "no")
+
+    (batch,) = batches(Scripted(SourceItem("a", {}), bad))
+
+    assert (batch.ids, batch.failures, batch.num_read) == (["a"], [bad], 2)
+
+
+def test_a_source_that_breaks_says_how_far_it_came():
+    """An exception of the source itself ends the run, with the number of records before it."""
+    source = Scripted(SourceItem("a", {}), SourceItem("b", {}), OSError("cable pulled"))
+
+    with pytest.raises(SourceError, match="broke after record 2: OSError: cable pulled"):
+        batches(source)
+
+
+def test_batches_shrink_near_a_known_end():
+    """Of 100 records over four slots no batch takes more than its share of the rest."""
+    sizes = [len(batch) for batch in batches(FromIterable(range(100)), size=50, num_slots=4)]
+
+    assert sum(sizes) == 100
+    assert sizes[0] == 13
+    assert sizes[-4:] == [1, 1, 1, 1]
