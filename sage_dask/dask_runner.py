@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, as_completed
@@ -22,7 +23,8 @@ from sage_dask.plan import Plan
 from sage_dask.record import Batch, Failure
 from sage_dask.report import Report
 from sage_dask.runner import running
-from sage_dask.worker import Program, make_program, pack, prepare, release
+from sage_dask.scheduling.message_log import shorten_message_logs
+from sage_dask.worker import Program, make_program, pack, prepare, release, unpack
 
 # A batch per thread at work, one waiting beside it and one on the wire keep threads fed
 # while the driver writes; more would only add latency.
@@ -57,6 +59,7 @@ class DaskRunner:
 
     def run(self, plan: Plan, options: RunOptions) -> Report:
         """Run a plan to its end and return what it cost."""
+        shorten_message_logs(self._client)
         job = Job(plan, options, self._machines())
         programs = {task.name: make_program(task, job=job.id) for task in plan.stages}
         try:
@@ -104,7 +107,7 @@ class _Window:
         self._job = job
         self._programs = programs
         self._size = size
-        self._in_flight: dict[Future, Batch] = {}
+        self._in_flight: dict[Future, int] = {}
         self._completed = as_completed(loop=client.loop, with_results=True, raise_errors=False)
         self._is_exhausted = False
 
@@ -123,19 +126,19 @@ class _Window:
     def _fill(self) -> None:
         """Hand out batches while there is room; several share one graph."""
         packed: dict[int, bytes] = {}
-        batches: list[Batch] = []
-        while self._has_room(len(batches)):
+        while self._has_room(len(packed)):
             batch = self._job.admit()
             if batch is None:
                 self._is_exhausted = True
                 break
-            packed[batch.index] = pack(batch)
-            self._job.size.observe_bytes(len(batch), len(packed[batch.index]))
-            batches.append(batch)
-        if batches:
+            blob = packed[batch.index] = pack(batch)
+            self._job.size.observe_bytes(len(batch), len(blob))
+            # A tenth of the memory that the records take, for as long as they are away.
+            self._job.keep_inputs(batch.index, partial(unpack, blob))
+        if packed:
             outputs = build_graph(self._job.plan, self._programs, self._job.id, packed)
             futures = self._client.compute(outputs, optimize_graph=False)
-            self._in_flight.update(zip(futures, batches, strict=True))
+            self._in_flight.update(zip(futures, packed, strict=True))
             self._completed.update(futures)
 
     def _has_room(self, num_new: int) -> bool:
@@ -146,11 +149,11 @@ class _Window:
         )
 
     def _take(self, future: Future, result: Any) -> None:
-        sent = self._in_flight.pop(future)
+        index = self._in_flight.pop(future)
         if future.status == "finished":
             self._job.settle(result)
         elif future.status == "error":
-            self._job.settle(_failed(sent, result[1]))
+            self._job.settle(_failed(index, self._job.ids_of(index), result[1]))
         else:
             raise RunError(
                 f"job {self._job.id!r}: the cluster dropped its tasks ({future.status}); the "
@@ -159,7 +162,7 @@ class _Window:
         future.release()
 
 
-def _failed(sent: Batch, error: BaseException) -> Batch:
+def _failed(index: int, ids: Sequence[str], error: BaseException) -> Batch:
     """Fail the records of a batch whose workers died; anything else ends the run."""
     if isinstance(error, SageError):
         raise error
@@ -168,14 +171,14 @@ def _failed(sent: Batch, error: BaseException) -> Batch:
             f"a task broke outside its operators: {type(error).__name__}: {error}"
         ) from error
     message = (
-        f"the workers that ran this record's batch of {len(sent)} died; look into the log of "
+        f"the workers that ran this record's batch of {len(ids)} died; look into the log of "
         f"{error.last_worker.address} for memory or a crash"
     )
     failures = [
         Failure(record_id, "worker", "KilledWorker", message, attempts=error.allowed_failures + 1)
-        for record_id in sent.ids
+        for record_id in ids
     ]
-    return Batch(sent.index, [], [], failures)
+    return Batch(index, [], [], failures)
 
 
 async def _in_thread(function: Any, argument: Any) -> Any:

@@ -60,6 +60,12 @@ class Feed:
         self.num_read += len(items)
         return batch
 
+    def close(self) -> None:
+        """Stop reading, and let the source close its file."""
+        close = getattr(self._items, "close", None)
+        if close is not None:
+            close()
+
     def _next_size(self) -> int:
         size = self._size.records()
         if self._expected is None:

@@ -14,6 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+# A merge needs its result's memory twice.  Levels are merged no further than to this many
+# ids or this share of all, so that it stays a small part of the whole.
+_SMALLEST_LIMIT = 1 << 17
+_MOST_FULL_LEVELS = 32
+
+
 class SeenIds:
     """The ids of one run.
 
@@ -45,10 +51,11 @@ class SeenIds:
         return [place for place in range(len(ids)) if place not in new]
 
     def _push(self, fresh: NDArray[np.int64]) -> None:
-        """Add a sorted level, and merge until each level is larger than the next."""
+        """Add a sorted level, and merge while the last one is no larger than it."""
         if not len(fresh):
             return
-        while self._levels and len(self._levels[-1]) <= len(fresh):
-            # Stable sort finds the two runs and merges them in linear time.
+        limit = max(_SMALLEST_LIMIT, len(self) // _MOST_FULL_LEVELS)
+        while self._levels and len(self._levels[-1]) <= len(fresh) < limit:
+            # A stable sort finds the two runs and merges them in linear time.
             fresh = np.sort(np.concatenate([self._levels.pop(), fresh]), kind="stable")
         self._levels.append(fresh)

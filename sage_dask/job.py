@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from sage_dask.batching import BatchSize
@@ -72,10 +73,13 @@ class Machines:
 class _Admitted:
     """A batch on its way: what is needed once it is back."""
 
-    inputs: dict[str, Record]
-    failures: list[Failure]
-    admitted_s: float
+    inputs: Callable[[], tuple[Sequence[str], Sequence[Record]]]
+    """Ids and records as they were read, for those that fail."""
+    num_sent: int
     num_read: int
+    failures: list[Failure]
+    """Rows that were unreadable."""
+    admitted_s: float
 
 
 class Job:
@@ -151,20 +155,31 @@ class Job:
             if batch is None:
                 return None
             self._admitted[batch.index] = _Admitted(
-                dict(zip(batch.ids, batch.records, strict=True)),
+                partial(_as_read, batch.ids, batch.records),
+                len(batch),
+                batch.num_read,
                 batch.failures,
                 admitted_s,
-                batch.num_read,
             )
             batch.failures = []
             if batch.records:
                 return batch
             self.settle(batch)
 
+    def keep_inputs(
+        self, index: int, inputs: Callable[[], tuple[Sequence[str], Sequence[Record]]]
+    ) -> None:
+        """Keep the records of a batch in this form until it is settled, such as pickled."""
+        self._admitted[index].inputs = inputs
+
+    def ids_of(self, index: int) -> Sequence[str]:
+        """Return the ids of the records of a batch that is on its way."""
+        return self._admitted[index].inputs()[0]
+
     def settle(self, batch: Batch) -> None:
         """Take back a batch whose last task is done, and write what is due."""
         longest_s = max((task.seconds for task in batch.tasks), default=0.0)
-        self.size.observe(len(self._admitted[batch.index].inputs), longest_s)
+        self.size.observe(self._admitted[batch.index].num_sent, longest_s)
         if not self._options.ordered:
             self._commit(batch)
             return
@@ -213,7 +228,8 @@ class Job:
         unwritable = self.plan.sink.write(batch.ids, batch.records)
         batch.failures += unwritable
         if batch.failures:
-            failures = [_with_input(failure, admitted.inputs) for failure in batch.failures]
+            as_read = dict(zip(*admitted.inputs(), strict=True))
+            failures = [_with_input(failure, as_read) for failure in batch.failures]
             self.plan.sink.write_failures(failures)
         self._account(batch, admitted, num_written=len(batch) - len(unwritable))
 
@@ -254,10 +270,17 @@ class Job:
             self._events.append(event)
 
     def _end(self, event: JobFinished) -> Report:
+        self._feed.close()
         self._emit(event)
         if self._events is not None:
             self._events.close()
         return self._builder.report()
+
+
+def _as_read(
+    ids: Sequence[str], records: Sequence[Record]
+) -> tuple[Sequence[str], Sequence[Record]]:
+    return ids, records
 
 
 def _with_input(failure: Failure, inputs: Mapping[str, Record]) -> Failure:

@@ -211,7 +211,7 @@ class Pipeline:
             self.input,
             self.stages,
             self.output,
-            source_fields=self.input.fields(),
+            source_fields=self.input.known_fields(),
             batching=batching,
             worker_resources=runner.worker_resources(),
         )

@@ -49,13 +49,14 @@ def resolve(reference: str, folder: Path | None) -> Any:
     module_name, _, path = reference.partition(":")
     module = _import(module_name, reference, folder)
     value: Any = module
+    found = module_name
     for name in path.split("."):
         if not hasattr(value, name):
             raise SpecError(
-                f"{reference!r}: {value.__name__!r} has no {name!r}"
+                f"{reference!r}: {found!r} has no {name!r}"
                 f"{did_you_mean(name, dir(value))}; check the spelling"
             )
-        value = getattr(value, name)
+        value, found = getattr(value, name), f"{found}.{name}"
     return value
 
 

@@ -12,13 +12,13 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
 from sage_dask.errors import SpecError
 
-# Larger than any hand-written pipeline; PyYAML takes about 10 s for this much.
+# Larger than any hand-written pipeline; PyYAML takes 5 to 20 s for this much.
 MAX_BYTES = 1 << 20
 # The format itself needs six levels; the rest is for items and parameters.
 MAX_DEPTH = 32
@@ -107,8 +107,9 @@ def parse_yaml(text: str, origin: str) -> Marked:
     Raises:
         SpecError: It is no YAML, or uses more of YAML than a specification may.
     """
-    if len(text) > MAX_BYTES:
-        raise SpecError(f"{origin}: {oversize(len(text))}")
+    num_bytes = len(text.encode(errors="surrogatepass"))
+    if num_bytes > MAX_BYTES:
+        raise SpecError(f"{origin}: {oversize(num_bytes)}")
     try:
         loader = _Loader(text, origin)
         node = loader.get_single_node()
@@ -144,8 +145,6 @@ def oversize(num_bytes: int) -> str:
 class _Loader(yaml.SafeLoader):
     """Composes nodes, and refuses what a specification has no use for as soon as it is met."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
-
     def __init__(self, text: str, origin: str) -> None:
         super().__init__(text)
         self._origin = origin
@@ -153,7 +152,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose the next node, one level deeper than its parent."""
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             self._refuse(event, "anchors (&) and aliases (*) are not allowed; write the value out")
         if event.tag is not None:
@@ -165,10 +164,12 @@ class _Loader(yaml.SafeLoader):
         self._depth -= 1
         return node
 
-    def _refuse(self, event: yaml.Event, what: str) -> NoReturn:
+    def _refuse(self, event: Any, what: str) -> NoReturn:
         raise yaml.MarkedYAMLError(problem=what, problem_mark=event.start_mark)
 
 
+# In place of YAML 1.1's, which the base class has.
+_Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in _CORE_SCHEMA:
     _Loader.add_implicit_resolver(_tag, _pattern, _first)
 
@@ -179,6 +180,18 @@ class Dumper(yaml.SafeDumper):
 
 for _tag, _pattern, _first in _CORE_SCHEMA:
     Dumper.add_implicit_resolver(_tag, _pattern, _first)
+
+
+# PyYAML counts these as line breaks when it reads, but writes them bare when it may choose.
+_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if _BREAKS.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+Dumper.add_representer(str, _represent_text)
 
 
 def _reason(error: yaml.MarkedYAMLError) -> str:

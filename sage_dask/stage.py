@@ -66,9 +66,11 @@ class Operator(Protocol):
 
     def check(self) -> None:
         """Raise ``PlanError`` for what can be known to be wrong on the driver."""
+        return
 
     def setup(self) -> None:
         """Make ready what is costly, in the process that will run the operator."""
+        return
 
     def process_batch(
         self, records: Sequence[Record]
@@ -84,6 +86,7 @@ class Operator(Protocol):
 
     def teardown(self) -> None:
         """Let go what ``setup`` made."""
+        return
 
 
 @runtime_checkable
@@ -95,19 +98,23 @@ class Source(Protocol):
         """What errors and reports call this source, such as its file name."""
         return type(self).__name__
 
-    def fields(self) -> FieldSet:
+    def known_fields(self) -> FieldSet:
         """Return what is known of the records' fields; may look at the first few."""
         return FieldSet()
 
     def check(self) -> None:
         """Raise ``SourceError`` if nothing could be read, such as a missing file."""
+        return
 
     def size(self) -> int | None:
         """Return how many records there are, where that is cheap to know."""
         return None
 
     def read(self) -> Iterator[SourceItem | Failure]:
-        """Yield records with their ids, and a ``Failure`` for each unreadable row."""
+        """Yield records with their ids, and a ``Failure`` for each unreadable row.
+
+        A generator function is the simplest; it is closed when the reader stops early.
+        """
         ...
 
 
@@ -131,9 +138,11 @@ class Sink(Protocol):
 
     def check(self) -> None:
         """Raise ``SinkError`` if nothing could be written, such as a missing folder."""
+        return
 
     def open(self) -> None:
         """Make ready to write."""
+        return
 
     def write(self, ids: Sequence[str], records: Sequence[Record]) -> Sequence[Failure]:
         """Write records, and return a failure for each that has no form in this sink.
@@ -149,6 +158,7 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Publish what was written."""
+        return
 
     def abort(self) -> str:
         """Keep what was written whole, and return where it is."""

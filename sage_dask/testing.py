@@ -79,6 +79,7 @@ class FakeChatServer:
         self.endpoint = ""
         self._model = model or EchoModel()
         self._in_flight = 0
+        self._closing = asyncio.Event()
         self._web = require("aiohttp.web", extra="http", needed_by="FakeChatServer")
         self._runner: Any = None
 
@@ -92,7 +93,7 @@ class FakeChatServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        aio.run(self._runner.cleanup())
+        aio.run(self._stop())
 
     async def _start(self) -> None:
         app = self._web.Application()
@@ -103,6 +104,10 @@ class FakeChatServer:
         site = self._web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.endpoint = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+
+    async def _stop(self) -> None:
+        self._closing.set()  # Cleaning up waits for every handler, so hanging ones must end.
+        await self._runner.cleanup()
 
     def _handler(
         self,
@@ -135,7 +140,7 @@ class FakeChatServer:
 
     async def _fail(self, request: Any, fault: Fault) -> Any:
         if fault.hang:
-            await asyncio.Event().wait()
+            await self._closing.wait()
         if fault.reset:
             request.transport.abort()
         return self._web.Response(status=fault.status, text=fault.body, headers=fault.headers)

@@ -19,7 +19,7 @@ from distributed.protocol import pickle
 from sage_dask.errors import PlanError, RunError
 from sage_dask.execute import TaskExecutor
 from sage_dask.plan import StagePlan
-from sage_dask.record import Batch
+from sage_dask.record import Batch, Record
 
 # A program is sent with every task.  A megabyte in each of them is a model or a table that
 # was captured by accident, and belongs into setup().
@@ -67,7 +67,7 @@ def make_program(task: StagePlan, *, job: str) -> Program:
 def run_task(digest: str, pickled: bytes, batch: Batch | bytes, index: int) -> Batch:
     """Run one task on one batch; the first task of a chain gets it pickled."""
     if isinstance(batch, bytes):
-        batch = unpack(batch, index)
+        batch = Batch(index, *unpack(batch))
     executor = _executor(digest, pickled)
     return executor.run(batch, node=str(get_worker().name))
 
@@ -92,10 +92,10 @@ def pack(batch: Batch) -> bytes:
     return packed
 
 
-def unpack(packed: bytes, index: int) -> Batch:
-    """Return the batch that ``pack`` was given."""
+def unpack(packed: bytes) -> tuple[list[str], list[Record]]:
+    """Return the ids and records that ``pack`` was given."""
     ids, records = pickle.loads(packed)
-    return Batch(index, ids, records)
+    return ids, records
 
 
 def _executor(digest: str, pickled: bytes) -> TaskExecutor:

@@ -86,3 +86,23 @@ def test_batches_shrink_near_a_known_end():
     assert sum(sizes) == 100
     assert sizes[0] == 13
     assert sizes[-4:] == [1, 1, 1, 1]
+
+
+def test_a_reader_that_stops_early_closes_the_source():
+    """A run that ends before its input lets the source close its file."""
+    log = []
+
+    class Open(Source):
+        def read(self):
+            try:
+                yield SourceItem("a", {})
+                yield SourceItem("b", {})
+            finally:
+                log.append("closed")
+
+    feed = Feed(Open(), BatchSize(Batching(fixed=1)))
+    feed.next_batch()
+
+    feed.close()
+
+    assert log == ["closed"]

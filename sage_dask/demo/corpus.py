@@ -77,6 +77,7 @@ def build_corpus(
     max_passages: int | None = None,
     num_questions: int | None = None,
     seed: int = 0,
+    root: Path | None = None,
 ) -> CorpusSummary:
     """Write the corpus of this Python: the same bytes for the same version and arguments.
 
@@ -86,11 +87,12 @@ def build_corpus(
         max_passages: Passages wanted; those that a question needs, and a sample of the others.
         num_questions: Questions wanted, sampled; None for all there are.
         seed: Decides both samples.
+        root: Folder of the library to read; None for the running Python's.
 
     Raises:
         PlanError: The questions alone need more than ``max_passages``.
     """
-    passages, questions = make_corpus(read_entries(standard_library()))
+    passages, questions = make_corpus(read_entries(root or standard_library()))
     questions = _sample(questions, num_questions, seed)
     passages = _cut_to(passages, questions, max_passages, seed)
     _write_lines(Path(passages_path), map(asdict, passages))
@@ -151,7 +153,7 @@ def _pieces(entry: Entry, text: str) -> list[Passage]:
             id=entry.name if number == 1 else f"{entry.name}#{number}",
             title=entry.name,
             source=entry.source,
-            text=f"{head}\n{window}",
+            text=f"{head}\n\n{window}",
         )
         for number, window in enumerate(word_windows(text, _WORDS, _OVERLAP), start=1)
     ]

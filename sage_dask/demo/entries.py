@@ -25,6 +25,7 @@ _SKIPPED_FOLDERS = frozenset(
 _FEWEST_WORDS = 4
 _TOPICS = Path("pydoc_data/topics.py")
 _LONGEST_SIGNATURE = 100
+_OWN_LINE = re.compile(r"(?:[-*+•]|\d{1,2}[.)]|>>>|\.\.\.)\s")
 _RULE_LINE = re.compile(r"[-=+*~^|_ ]{3,}")
 
 
@@ -39,7 +40,7 @@ class Entry:
     source: str
     """Its file, relative to the library's root."""
     text: str
-    """Its documentation, cleaned: one line per paragraph, list item and example line."""
+    """Its documentation, as ``clean`` leaves it."""
     is_docstring: bool = True
 
 
@@ -65,19 +66,22 @@ def read_entries(root: Path) -> list[Entry]:
 
 
 def clean(text: str) -> str:
-    """Collapse white space: one line per paragraph, list item and line of an example."""
-    lines: list[str] = []
-    is_open = False
+    """Collapse white space: a line per paragraph, list item and example line.
+
+    Blank lines stay between paragraphs, where sentences end without a full stop.
+    """
+    pieces: list[str] = []
+    separator = ""
     for raw in text.splitlines():
         line = " ".join(raw.split())
         if not line or _RULE_LINE.fullmatch(line):
-            is_open = False
-        elif is_open and not re.match(r"(?:[-*+•]|\d{1,2}[.)]|>>>|\.\.\.)\s", line):
-            lines[-1] += f" {line}"
-        else:
-            lines.append(line)
-            is_open = True
-    return "\n".join(lines)
+            separator = "\n\n"
+            continue
+        if separator == " " and _OWN_LINE.match(line):
+            separator = "\n"
+        pieces += [separator if pieces else "", line]
+        separator = " "
+    return "".join(pieces)
 
 
 def _docstrings(path: Path, relative: Path) -> Iterator[Entry]:

@@ -31,13 +31,13 @@ class ReadCsv(FileSource):
         path: The file.
         id: Column that holds each row's id; it stays in the record.  None numbers the
             rows below the header from 1.
-        known_fields: Fields that every row is known to carry; None takes the header's.
+        fields: Fields that every row is known to carry; None takes the header's.
         delimiter: The character between two cells.
         max_line_bytes: A longer row is a failed row, however many lines it has.
     """
 
     id: str | None = None
-    known_fields: Sequence[str] | None = None
+    fields: Sequence[str] | None = None
     delimiter: str = ","
     max_line_bytes: int = field(default=MAX_LINE_BYTES, kw_only=True)
 
@@ -51,10 +51,10 @@ class ReadCsv(FileSource):
         with closing(self._open()) as rows:
             self._header(rows)
 
-    def fields(self) -> FieldSet:
+    def known_fields(self) -> FieldSet:
         """Return the declared fields, or the header's."""
-        if self.known_fields is not None:
-            return declared_fields(self.known_fields)
+        if self.fields is not None:
+            return declared_fields(self.fields)
         with closing(self._open()) as rows:
             header = self._header(rows)
         return FieldSet(frozenset(header), is_open=not header)
@@ -163,9 +163,10 @@ class WriteCsv(RowSink):
         return line
 
     def _line(self, cells: Sequence[str]) -> bytes:
-        text = io.StringIO()
-        csv.writer(text, delimiter=self.delimiter, lineterminator="\n").writerow(cells)
-        return text.getvalue().encode()
+        text = io.StringIO(newline="")
+        # The writer quotes cells with a line end only if its own end has that character.
+        csv.writer(text, delimiter=self.delimiter, lineterminator="\r\n").writerow(cells)
+        return (text.getvalue().removesuffix("\r\n") + "\n").encode()
 
 
 def _cell(name: str, value: Any) -> str:

@@ -23,8 +23,8 @@ from sage_dask.operators.models import load_embedder
 from sage_dask.operators.sentences import sentences
 
 _WORD = re.compile(r"[A-Za-z0-9]+")
-# Endings that change a word's form and not its subject ("parsed", "parsing", "parses").
-_ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s)\Z")
+# Endings that change a word's form and not its subject ("parse", "parsed", "parsing").
+_ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|e)\Z")
 
 # Meaning counts more than wording; wording decides between near equals and finds names that
 # an embedder has never seen.

@@ -53,7 +53,7 @@ class FileSource(Source):
     def read(self) -> Rows:
         """Yield a record or a failure for each row."""
 
-    def fields(self) -> FieldSet:
+    def known_fields(self) -> FieldSet:
         """Return the fields of the first hundred good rows."""
         return peek_fields(self.read())
 

@@ -1,16 +1,13 @@
 """Building an index folder: whole, or not at all.
 
-Everything is written to a folder beside the final one, which takes its name in
-one rename.  A build that is killed leaves only ``NAME.building-*``, which can
-be removed.  While passages arrive nothing grows with the corpus but the
+A build that is killed leaves only ``NAME.building-*``, which can be removed.
+While passages arrive nothing grows with the corpus but the
 offsets; vectors come into memory once, at the end, when FAISS takes them.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +16,13 @@ import numpy as np
 
 from sage_dask.errors import SinkError
 from sage_dask.operators.arrays import FloatArray
-from sage_dask.operators.filelife import sync_folder, writing
-from sage_dask.operators.index_manifest import MANIFEST, Manifest, file_facts, maker
+from sage_dask.operators.filelife import writing
+from sage_dask.operators.index_folder import (
+    building_folder,
+    check_index_target,
+    publish_index,
+)
+from sage_dask.operators.index_manifest import Manifest, file_facts, maker
 from sage_dask.operators.lexical import build_lexical
 from sage_dask.operators.passages import Passage, PassageStore, PassageWriter, encode_passage
 from sage_dask.operators.tokens import TokenWriter
@@ -60,8 +62,7 @@ class IndexWriter:
         self.path = Path(path)
         check_index_target(self.path, overwrite=overwrite)
         self._model, self._kind, self._bm25 = model, kind, bm25
-        prefix = f"{self.path.name}.building-"
-        self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.path.parent))
+        self._folder = building_folder(self.path)
         self._passages = PassageWriter(self._folder)
         self._raw = (self._folder / _RAW).open("wb")
         self._tokens = TokenWriter(self._folder) if tokens else None
@@ -97,6 +98,8 @@ class IndexWriter:
         self._check_shapes(ids, passages, vectors, tokens)
         named = zip(ids, passages, strict=True)
         lines = [encode_passage({**passage, "id": name}) for name, passage in named]
+        if self._tokens is not None and tokens is not None:
+            self._tokens.check(tokens)
         self._dimension = vectors.shape[1]
         with writing(self.path):
             self._passages.add(lines)
@@ -114,7 +117,7 @@ class IndexWriter:
             self._require_passages()
             with writing(self.path):
                 self._build()
-                _publish(self._folder, self.path)
+                publish_index(self._folder, self.path)
         except BaseException:
             self.abort()
             raise
@@ -203,50 +206,3 @@ class IndexWriter:
 
     def __repr__(self) -> str:
         return f"<IndexWriter {self.path.name!r}: {len(self):,} passages so far>"
-
-
-def check_index_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse a name that is taken, or a parent that is missing.
-
-    Raises:
-        SinkError: The message says which.
-    """
-    if not path.parent.is_dir():
-        raise SinkError(f"index {str(path)!r}: folder {str(path.parent)!r} is missing; create it")
-    if not path.exists():
-        return
-    if not overwrite:
-        raise SinkError(
-            f"index {str(path)!r} exists already; pass overwrite=True to replace it, "
-            "or choose another path"
-        )
-    if not (path / MANIFEST).is_file():
-        raise SinkError(
-            f"{str(path)!r} exists and is no index (it holds no {MANIFEST}), so it is not "
-            "replaced; choose another path"
-        )
-
-
-def _publish(folder: Path, path: Path) -> None:
-    """Make a finished folder durable and give it its name; an older index makes way first."""
-    # mkdtemp closes the folder to others, but workers of other users may read an index.
-    folder.chmod(0o755)
-    for item in (*folder.rglob("*"), folder):
-        sync = _sync_file if item.is_file() else sync_folder
-        sync(item)
-    retired = Path(f"{folder}.old")
-    if path.exists():
-        path.rename(retired)
-    try:
-        folder.rename(path)
-    except OSError:
-        if retired.exists():
-            retired.rename(path)
-        raise
-    sync_folder(path.parent)
-    shutil.rmtree(retired, ignore_errors=True)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -30,19 +30,19 @@ class ReadJsonl(LineSource):
         path: The file.
         id: Field that holds each row's id, a text or a whole number; it stays in the
             record.  None numbers the lines from 1.
-        known_fields: Fields that every row is known to carry; None looks at the first
+        fields: Fields that every row is known to carry; None looks at the first
             hundred rows.
         max_line_bytes: A longer line is a failed row.
     """
 
     id: str | None = None
-    known_fields: Sequence[str] | None = None
+    fields: Sequence[str] | None = None
 
-    def fields(self) -> FieldSet:
+    def known_fields(self) -> FieldSet:
         """Return the declared fields, or those of the first rows."""
-        if self.known_fields is not None:
-            return declared_fields(self.known_fields)
-        return super().fields()
+        if self.fields is not None:
+            return declared_fields(self.fields)
+        return super().known_fields()
 
     def failed_id(self, position: Position) -> str:
         """Return the line's number where that is the id; otherwise a name made of it."""

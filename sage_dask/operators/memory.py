@@ -51,7 +51,7 @@ class FromIterable(Source):
                 "and was; give a list, or the function that makes the iterator"
             )
 
-    def fields(self) -> FieldSet:
+    def known_fields(self) -> FieldSet:
         """Return the fields of the first hundred items; unknown for an iterator."""
         return FieldSet() if isinstance(self.items, Iterator) else peek_fields(self.read())
 

@@ -34,7 +34,7 @@ class ReadOpenAIBatch(LineSource):
         max_line_bytes: A longer line is a failed row.
     """
 
-    def fields(self) -> FieldSet:
+    def known_fields(self) -> FieldSet:
         """Return the fields of every request."""
         return FieldSet(frozenset({"messages", "parameters"}), is_open=True)
 

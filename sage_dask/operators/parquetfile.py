@@ -41,7 +41,7 @@ class ReadParquet(FileSource):
         with self._open() as file:
             self._columns(file)
 
-    def fields(self) -> FieldSet:
+    def known_fields(self) -> FieldSet:
         """Return the columns that are read."""
         with self._open() as file:
             return FieldSet(frozenset(self._columns(file)), is_open=False)

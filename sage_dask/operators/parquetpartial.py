@@ -175,6 +175,9 @@ class ParquetPartial:
     def _broken(self, error: OSError) -> SinkError:
         """Give the file up: pyarrow can not go on after half a row group, nor write a footer."""
         self.num_records = 0
+        if self._writer is not None:
+            # Otherwise it tries to write the footer when it is collected, and warns.
+            self._writer.is_open = False
         with suppress(OSError):
             self._file.close()
         return sink_error(

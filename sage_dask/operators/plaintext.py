@@ -50,7 +50,7 @@ class ReadText(LineSource):
         else:
             _folder_and_files(self.file)
 
-    def fields(self) -> FieldSet:
+    def known_fields(self) -> FieldSet:
         """Return the one field there is."""
         return FieldSet(frozenset({self.field}), is_open=False)
 

@@ -155,9 +155,11 @@ class FusedRanks:
         return [self._fused(one) for one in asked]
 
     def _fused(self, one: Candidates) -> FloatArray:
-        by_words = np.argsort(-bm25_scores(one.query, one.texts), kind="stable").tolist()
+        by_words = bm25_scores(one.query, one.texts)
+        # A passage without a shared word has no rank among the words, rather than the last one.
+        ranked = [place for place in np.argsort(-by_words, kind="stable") if by_words[place] > 0]
         scores = np.zeros(len(one.passages), dtype=np.float32)
-        for place, score in reciprocal_rank_fusion([range(len(one.passages)), by_words]):
+        for place, score in reciprocal_rank_fusion([range(len(one.passages)), ranked]):
             scores[place] = score
         return scores
 

@@ -7,13 +7,12 @@ middle gives every line before the break, then raises.
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from sage_dask.errors import SourceError, did_you_mean
 from sage_dask.extras import require
@@ -23,12 +22,16 @@ from sage_dask.record import Position
 _BOM = b"\xef\xbb\xbf"
 _BUFFER_BYTES = 1 << 20
 
-# A zstandard frame may hold 30,000 times its size; small bites bound what one of them becomes.
-_ZSTD_BITE_BYTES = 1 << 10
+_PACKED = {".gz", ".zst"}
 
-# What a stream may raise in the middle: the disk's own errors and those of gzip's layers
-# (BadGzipFile is an OSError, EOFError is a stream that breaks off).
-_READ_ERRORS = (OSError, EOFError, zlib.error)
+# zlib's way to say: the largest window, with the header and trailer of gzip.
+_GZIP_WBITS = 31
+
+# A zstandard frame may hold 30,000 times its size; small bites bound what one of them becomes.
+_BITE_BYTES = 1 << 10
+
+# What a stream may raise in the middle: the disk's errors, and the end of cut data.
+_READ_ERRORS = (OSError, EOFError)
 
 
 def check_file(path: Path) -> None:
@@ -59,10 +62,8 @@ def open_binary(path: Path) -> BinaryIO:
     """
     check_file(path)
     try:
-        if path.suffix == ".gz":
-            return io.BufferedReader(cast(io.RawIOBase, gzip.open(path, "rb")), _BUFFER_BYTES)
-        if path.suffix == ".zst":
-            return io.BufferedReader(_ZstdReader(path), _BUFFER_BYTES)
+        if path.suffix in _PACKED:
+            return io.BufferedReader(_Unpacked(path), _BUFFER_BYTES)
         return path.open("rb", buffering=_BUFFER_BYTES)
     except OSError as error:
         raise SourceError(f"input {str(path)!r} can not be opened: {error.strerror}") from error
@@ -134,50 +135,63 @@ def _broken(path: Path, number: int, offset: int, error: Exception) -> SourceErr
     )
 
 
-class _ZstdReader(io.RawIOBase):
-    """The bytes in a file of zstandard frames; raises where the last one is incomplete.
+class _Unpacked(io.RawIOBase):
+    """The bytes in a chain of gzip members or zstandard frames; raises where the last is cut.
 
-    The library's own reader takes an incomplete frame for the end of the file,
-    so rows would go missing in silence.
+    The libraries' own readers will not do: zstandard's takes an incomplete frame
+    for the end of the file, so rows would go missing in silence, and gzip's
+    loses up to a buffer of sound rows before the break.
     """
 
     def __init__(self, path: Path) -> None:
-        self._zstandard = require("zstandard", extra="io", needed_by=f"reading {path.name!r}")
-        self._file = path.open("rb")
-        self._context = self._zstandard.ZstdDecompressor()
-        self._frame: Any = None
+        self._new_unpacker = _unpacker(path)
+        self._unpacker: Any = None
         self._ready = memoryview(b"")
+        self._file = path.open("rb")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            bite = self._file.read(_ZSTD_BITE_BYTES)
+            bite = self._file.read(_BITE_BYTES)
             if not bite:
-                if self._frame is not None:
-                    raise EOFError("the last zstandard frame is incomplete")
+                if self._unpacker is not None:
+                    raise EOFError("the compressed data ends in the middle")
                 return 0
-            self._ready = memoryview(self._inflate(bite))
+            self._ready = memoryview(self._unpack(bite))
         size = min(len(buffer), len(self._ready))
         buffer[:size] = self._ready[:size]
         self._ready = self._ready[size:]
         return size
 
-    def _inflate(self, bite: bytes) -> bytes:
+    def _unpack(self, bite: bytes) -> bytes:
         pieces = []
         while bite:
-            if self._frame is None:
-                self._frame = self._context.decompressobj()
+            if self._unpacker is None:
+                # Tapes and block devices pad with zeros, with which no member begins.
+                bite = bite.lstrip(b"\0")
+                self._unpacker = self._new_unpacker() if bite else None
+                continue
             try:
-                pieces.append(self._frame.decompress(bite))
-            except self._zstandard.ZstdError as error:
-                raise OSError(f"not zstandard data: {error}") from error
-            if not self._frame.eof:
+                pieces.append(self._unpacker.decompress(bite))
+            except Exception as error:
+                # Each library has its own class for this, and no other kind of error here.
+                raise OSError(f"damaged, or not compressed as its name says ({error})") from error
+            if not self._unpacker.eof:
                 break
-            bite, self._frame = self._frame.unused_data, None
+            bite, self._unpacker = self._unpacker.unused_data, None
         return b"".join(pieces)
 
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def _unpacker(path: Path) -> Callable[[], Any]:
+    """Return what makes the decompressor of one member of a ``.gz`` or ``.zst`` file."""
+    if path.suffix == ".gz":
+        return lambda: zlib.decompressobj(wbits=_GZIP_WBITS)
+    zstandard = require("zstandard", extra="io", needed_by=f"reading {path.name!r}")
+    make: Callable[[], Any] = zstandard.ZstdDecompressor().decompressobj
+    return make

@@ -2,8 +2,8 @@
 
 A token vector of MiniLM has 384 floats; a passage of a hundred tokens would
 take 150 kB.  Kept as 128 principal components of one signed byte each it takes
-12 kB, and the ranking hardly notices.  The components are those of the vectors
-as they are, not of their spread around a mean, so that inner products survive.
+12 kB, for half of what late interaction gains (on 1,114 docstrings, MRR .507
+against .520 uncompressed and .498 for the retrieval).
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ _LARGEST_CODE = 127
 
 @dataclass(frozen=True, slots=True)
 class TokenCodec:
-    """Shortens token vectors of width ``d`` to ``c`` signed bytes."""
+    """Shortens token vectors of width ``d`` to ``c`` signed bytes.
+
+    The components are those of the vectors as they are, not of their spread
+    around a mean, so that inner products survive.
+    """
 
     components: FloatArray
     """Orthonormal columns, shape ``(d, c)``."""
@@ -51,6 +55,8 @@ class TokenCodec:
 
     def project(self, tokens: FloatArray) -> FloatArray:
         """Return unit vectors in the components, shape ``(t, c)``, not yet rounded."""
+        # Scaling back to length 1 matters: without it MRR fell from .507 to .489, below the
+        # retrieval's own, as tokens that the components describe badly then count for less.
         return unit_rows(tokens @ self.components)
 
     def encode(self, tokens: FloatArray) -> Int8Array:
@@ -102,6 +108,21 @@ class TokenWriter:
     def num_tokens(self) -> int:
         """Tokens taken so far."""
         return self._offsets[-1]
+
+    def check(self, tokens: Sequence[FloatArray]) -> None:
+        """Refuse what ``add`` could not take.
+
+        Raises:
+            ValueError: An array is not ``(t, d)``, or ``d`` differs from those before.
+        """
+        shapes = {vectors.shape[1:] for vectors in (*tokens, *self._waiting[:1])}
+        if self._codec is not None:
+            shapes.add((len(self._codec.components),))
+        if len(shapes) > 1 or any(vectors.ndim != 2 for vectors in tokens):
+            raise ValueError(
+                f"token vectors have shapes {[vectors.shape for vectors in tokens]}, but must be "
+                "(t, d) with one d for the whole index; one index holds the vectors of one model"
+            )
 
     def add(self, tokens: Sequence[FloatArray]) -> None:
         """Append the token vectors of some passages, shape ``(t_i, d)`` each."""

@@ -80,9 +80,6 @@ class VectorIndex:
         self._faiss = _faiss("searching an index")
         self._index = self._read(folder / VECTORS)
         self._kind = kind
-        # Below this many queries FAISS scans with SIMD instead of calling BLAS, whose blocks are
-        # made for batches far larger than ours.
-        self._faiss.cvar.distance_compute_blas_threshold = 8 * self.dimension
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -115,7 +112,8 @@ class VectorIndex:
                 f"queries have shape {queries.shape}, but the index wants (q, {self.dimension}); "
                 "embed queries with the model that the index was built with"
             )
-        # OpenMP keeps this number per calling thread, so it is set where the search happens.
+        # One thread per search: two cost 2 to 10 times the CPU in batches below 256.  OpenMP keeps
+        # the number per calling thread, so it is set here and not where the index is opened.
         self._faiss.omp_set_num_threads(1)
         scores, rows = self._index.search(
             np.ascontiguousarray(queries, dtype=np.float32),

@@ -125,9 +125,11 @@ def test_latency_is_that_of_the_try_that_answered(connect, clock):
 
 def test_tries_are_bounded_and_the_last_reason_is_told(connect):
     """A server that stays busy is given up, and the error says how often and why."""
-    with FakeChatServer([Fault(503, body="full")] * 9) as server:
-        with pytest.raises(CompletionError, match=r"3 tries, last: 503 full") as caught:
-            aio.run(connect(server, retry=Retry(3)).complete("Hi"))
+    with (
+        FakeChatServer([Fault(503, body="full")] * 9) as server,
+        pytest.raises(CompletionError, match=r"3 tries, last: 503 full") as caught,
+    ):
+        aio.run(connect(server, retry=Retry(3)).complete("Hi"))
 
     assert len(server.requests) == 3
     assert caught.value.attempts == 3
@@ -135,9 +137,11 @@ def test_tries_are_bounded_and_the_last_reason_is_told(connect):
 
 def test_a_silent_server_meets_the_deadline(connect):
     """A request that hangs ends by its deadline and not by the server's mercy."""
-    with FakeChatServer([Fault(hang=True)]) as server:
-        with pytest.raises(CompletionError, match=r"no answer within 0\.05 s"):
-            aio.run(connect(server, timeout_s=0.05, retry=Retry(1)).complete("Hi"))
+    with (
+        FakeChatServer([Fault(hang=True)]) as server,
+        pytest.raises(CompletionError, match=r"no answer within 0\.05 s"),
+    ):
+        aio.run(connect(server, timeout_s=0.05, retry=Retry(1)).complete("Hi"))
 
 
 def test_nobody_listening_is_an_error_of_the_record(connect):
@@ -156,9 +160,11 @@ def test_nobody_listening_is_an_error_of_the_record(connect):
 )
 def test_what_no_other_record_would_escape_stops_the_run(connect, status, mend):
     """A refused key or an unknown model is not tried again, for this record or any other."""
-    with FakeChatServer([Fault(status, body="refused")]) as server:
-        with pytest.raises(StopRun, match=mend):
-            aio.run(connect(server).complete("Hi"))
+    with (
+        FakeChatServer([Fault(status, body="refused")]) as server,
+        pytest.raises(StopRun, match=mend),
+    ):
+        aio.run(connect(server).complete("Hi"))
 
     assert len(server.requests) == 1
 
@@ -166,9 +172,11 @@ def test_what_no_other_record_would_escape_stops_the_run(connect, status, mend):
 @pytest.mark.parametrize("status", [400, 413, 422, 302])
 def test_a_refused_prompt_fails_alone_and_at_once(connect, status):
     """What is wrong with one prompt is told and not tried again."""
-    with FakeChatServer([Fault(status, body="too long")]) as server:
-        with pytest.raises(CompletionError, match=f"{status} too long"):
-            aio.run(connect(server).complete("Hi"))
+    with (
+        FakeChatServer([Fault(status, body="too long")]) as server,
+        pytest.raises(CompletionError, match=f"{status} too long"),
+    ):
+        aio.run(connect(server).complete("Hi"))
 
     assert len(server.requests) == 1
 
@@ -187,9 +195,11 @@ def test_a_refused_prompt_fails_alone_and_at_once(connect, status):
 )
 def test_an_error_never_passes_for_an_answer(connect, answer):
     """A 200 without text is an error that shows what came instead."""
-    with FakeChatServer([Fault(200, body=json.dumps(answer))]) as server:
-        with pytest.raises(CompletionError, match="without text"):
-            aio.run(connect(server).complete("Hi"))
+    with (
+        FakeChatServer([Fault(200, body=json.dumps(answer))]) as server,
+        pytest.raises(CompletionError, match="without text"),
+    ):
+        aio.run(connect(server).complete("Hi"))
 
 
 def test_requests_under_way_are_bounded(connect):
@@ -216,7 +226,7 @@ def test_requests_under_way_are_bounded(connect):
 
 
 def test_key_reaches_the_header_and_nothing_else(connect, monkeypatch):
-    """The key is sent, and shows in no repr, no pickle and no error, even if the server repeats it."""
+    """The key is sent, and shows in no repr, pickle or error, even if the server repeats it."""
     monkeypatch.setenv("MY_KEY", KEY)
     echoes = [
         Fault(400, body=f"bad key {KEY}"),

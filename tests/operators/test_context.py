@@ -17,8 +17,7 @@ PASSAGES = [
 def test_passages_are_numbered_and_named():
     """Blocks carry number, title or id, and text, best first."""
     assert numbered_context(PASSAGES, 1000) == (
-        "[1] First: One is here. It has two sentences.\n\n"
-        "[2] p2: Two is here. It has two as well."
+        "[1] First: One is here. It has two sentences.\n\n[2] p2: Two is here. It has two as well."
     )
 
 

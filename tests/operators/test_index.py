@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import threading
 
 import numpy as np
@@ -83,62 +82,6 @@ def test_what_was_not_built_is_refused(tmp_path):
         _ = index.tokens
     with pytest.raises(PlanError, match="bm25=True"):
         _ = index.lexical
-
-
-def test_a_missing_folder_is_refused(tmp_path):
-    """The message says that it is missing here, and what builds one."""
-    with pytest.raises(PlanError, match="does not exist on this machine.*index build"):
-        PassageIndex.load(tmp_path / "nowhere.index")
-
-
-def test_a_folder_without_manifest_is_refused(tmp_path):
-    """Some other folder is no index."""
-    with pytest.raises(PlanError, match="holds no manifest"):
-        PassageIndex.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"version": 99}, "format version 99"),
-        ({"format": "something else"}, "does not describe"),
-        ({"files": None}, "damaged"),
-        ({"unknown": 1}, "damaged"),
-    ],
-)
-def test_a_manifest_of_another_kind_is_refused(tmp_path, change, message):
-    """Versions and fields that this code does not know are not guessed at."""
-    file = build(tmp_path / "i") / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
-
-    with pytest.raises(PlanError, match=message):
-        PassageIndex.load(tmp_path / "i")
-
-
-def test_a_manifest_that_is_no_json_is_refused(tmp_path):
-    """Half a manifest is an error that names it."""
-    (build(tmp_path / "i") / "manifest.json").write_text('{"format": ')
-
-    with pytest.raises(PlanError, match="not JSON"):
-        PassageIndex.load(tmp_path / "i")
-
-
-def test_a_missing_file_is_refused(tmp_path):
-    """A folder that was copied in part names what is missing."""
-    (build(tmp_path / "i") / "passages.jsonl").unlink()
-
-    with pytest.raises(PlanError, match=r"'passages\.jsonl' is missing"):
-        PassageIndex.load(tmp_path / "i")
-
-
-def test_a_shortened_file_is_refused(tmp_path):
-    """A copy that broke off gives both sizes."""
-    file = build(tmp_path / "i") / "vectors.faiss"
-    whole = file.read_bytes()
-    file.write_bytes(whole[:-1])
-
-    with pytest.raises(PlanError, match=f"{len(whole) - 1:,} bytes instead of {len(whole):,}"):
-        PassageIndex.load(tmp_path / "i")
 
 
 def test_verify_finds_one_changed_byte(tmp_path):

@@ -37,8 +37,17 @@ def test_a_very_long_retry_after_is_giving_up():
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("7", 7.0), ("0.5", 0.5), (None, None), ("", None), ("soon", None), ("-1", None)]
-    + [("nan", None), ("inf", None), ("Wed, 21 Oct 2015 07:28:00 GMT", None)],
+    [
+        ("7", 7.0),
+        ("0.5", 0.5),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("nan", None),
+        ("inf", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", None),
+    ],
 )
 def test_retry_after_header_is_read_with_care(header, seconds):
     """Seconds are read; dates, nonsense and infinities are as good as no header."""

@@ -77,7 +77,7 @@ def test_one_cell_finds_less_than_all(folders, corpus, queries):
 
 
 def test_more_than_there_are_means_all(folders, queries):
-    """k above the number of passages gives each passage once."""
+    """Asking for more passages than there are gives each once."""
     _, rows = VectorIndex(folders["flat"], "flat").search(queries[:2], 10_000)
 
     assert rows.shape == (2, 600)

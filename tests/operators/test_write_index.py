@@ -76,7 +76,7 @@ def test_tokens_are_stored_when_named(tmp_path):
 
 
 def test_only_the_kept_fields_are_metadata(tmp_path):
-    """keep names the metadata; everything else stays out."""
+    """Fields that keep does not name stay out of the index."""
     sink = WriteIndex(str(tmp_path / "i"), keep=["title"])
     sink.open()
     sink.write(["a"], [passage(title="One", secret="no")])

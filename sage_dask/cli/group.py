@@ -1,0 +1,68 @@
+"""The group of all commands: loads them by need, and turns errors into one paragraph.
+
+Errors are met here rather than around ``main``, so that ``dask sage`` treats
+them alike.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import click
+
+from sage_dask.cli.exits import INTERRUPTED, PLAN, RUN
+from sage_dask.errors import PlanError, SageError, did_you_mean, listed
+
+
+class CommandGroup(click.Group):
+    """A group whose commands are named as ``module:attribute`` and imported when asked for."""
+
+    def __init__(self, *args: Any, commands_by_word: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._commands_by_word = commands_by_word
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which they are taught."""
+        return list(self._commands_by_word)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None where there is none of that name."""
+        target = self._commands_by_word.get(cmd_name)
+        if target is None:
+            return None
+        module, _, attribute = target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of a command line; an unknown one suggests the closest."""
+        word = args[0]
+        if word not in self._commands_by_word and not word.startswith("-"):
+            ctx.fail(
+                f"no command {word!r}; known are {listed(self._commands_by_word)}"
+                f"{did_you_mean(word, self._commands_by_word)}"
+            )
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; our own errors and Ctrl-C end it with a message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            _exit(ctx, error, "interrupted", INTERRUPTED)
+        except SageError as error:
+            _exit(ctx, error, f"error: {error}", PLAN if isinstance(error, PlanError) else RUN)
+
+
+def _exit(ctx: click.Context, error: BaseException, message: str, code: int) -> NoReturn:
+    if ctx.params.get("traceback"):
+        click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+    click.echo("; ".join([message, *getattr(error, "__notes__", ())]), err=True)
+    sys.stdout.flush()
+    ctx.exit(code)

@@ -1,0 +1,58 @@
+"""What commands print: results on stdout, everything about them on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sage_dask.operators.companion import failed_path
+from sage_dask.report import Report
+from sage_dask.stage import Sink
+
+
+def print_json(value: Any) -> None:
+    """Print a value as strict JSON; what was not measured (NaN) is null."""
+    click.echo(json.dumps(_without_nan(value), indent=2, allow_nan=False))
+
+
+def print_report(report: Report, *, as_json: bool, quiet: bool = False) -> None:
+    """Print a report for programs, for people, or not at all."""
+    if as_json:
+        print_json(report.as_dict())
+    elif not quiet:
+        click.echo(str(report))
+
+
+def note(text: str, *, quiet: bool = False) -> None:
+    """Say something beside the result."""
+    if not quiet:
+        click.echo(text, err=True)
+
+
+def counted(number: int | None, noun: str) -> str:
+    """Return a number of things in words: ``1 record``, ``2,000 records``."""
+    return f"{number or 0:,} {noun}{'' if number == 1 else 's'}"
+
+
+def failed_file(sink: Sink | None) -> Path | None:
+    """Return where a sink keeps failed records, if it is a file that is there."""
+    path = getattr(sink, "path", None)
+    if path is None:
+        return None
+    failed = failed_path(Path(path))
+    return failed if failed.exists() else None
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value

@@ -1,0 +1,41 @@
+"""``sage-dask plan``: show what would run, and start nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sage_dask.cli.examples import example
+from sage_dask.cli.exits import nothing_spent
+from sage_dask.cli.machines import PlannedNodes, chosen, node_options
+from sage_dask.cli.target import find_pipeline
+
+
+@click.command(epilog=example("sage-dask plan rag.yaml --nodes 4 --resources LLM=4"))
+@click.argument("pipeline")
+@node_options
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "mermaid"]),
+    default="text",
+    show_default=True,
+    help="For people, or for a document.",
+)
+def plan(pipeline: str, form: str, **given: Any) -> None:
+    """Check PIPELINE and print its plan: fields, tasks, and why stages share them or not.
+
+    With --nodes, what stages need is compared with what those nodes would supply; none is
+    started.
+    """
+    spec = find_pipeline(pipeline)
+    options = chosen(spec.run, given)
+    with nothing_spent():
+        made = spec.pipeline.plan(
+            PlannedNodes(options),
+            policy=options.policy or "dask",
+            batch_size=options.batch_size,
+            target_task_s=options.target_task_s,
+        )
+    click.echo(made.explain(form))

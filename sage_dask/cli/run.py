@@ -1,0 +1,120 @@
+"""``sage-dask run``: run a pipeline, show how far it is, report what it cost."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sage_dask.cli import exits
+from sage_dask.cli.examples import example
+from sage_dask.cli.machines import chosen, describe_machines, machines, node_options
+from sage_dask.cli.output import counted, failed_file, note, print_report
+from sage_dask.cli.target import find_pipeline
+from sage_dask.errors import PlanError
+from sage_dask.pipeline import Pipeline
+from sage_dask.progress import show_progress
+from sage_dask.report import Report
+from sage_dask.spec import RunDefaults
+
+
+@click.command(
+    epilog=example("sage-dask run rag.yaml --nodes 4 --threads 2 --run-dir runs/rag") + exits.HELP
+)
+@click.argument("pipeline")
+@node_options
+@click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster that is there.")
+@click.option("--run-dir", metavar="DIR", help="Folder for the run's events; must be new.")
+@click.option("--policy", help="How tasks are placed.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Records that travel together; measured where it is not given.",
+)
+@click.option(
+    "--ordered/--as-completed",
+    default=None,
+    help="Write in the order of reading (default), or batches as they complete.",
+)
+@click.option(
+    "--target-task-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Busy milliseconds that tasks are steered to.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--quiet", is_flag=True, help="Print errors only, and what --json asks for.")
+def run(
+    pipeline: str,
+    scheduler: str | None,
+    run_dir: str | None,
+    target_task_ms: float | None,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Run PIPELINE: a YAML file, module:name, or file.py:name.
+
+    Options override the file's 'run' section.  Paths in the file are relative to the current
+    directory.  Modules beside the file travel to the workers; all others must be installed there.
+    """
+    spec = find_pipeline(pipeline)
+    if target_task_ms is not None:
+        given["target_task_s"] = target_task_ms / 1000
+    options = _options(spec.run, given, scheduler)
+    with exits.nothing_spent():
+        # Before nodes are started: that takes seconds, and a mistake should not cost them.
+        spec.pipeline.plan(**_planning(options))
+    report = _run(spec.pipeline, options, scheduler, run_dir, quiet)
+    print_report(report, as_json=as_json, quiet=quiet)
+    if report.num_failed:
+        place = failed_file(spec.pipeline.output)
+        where = f"; see '{place}'" if place is not None else ""
+        note(f"failed: {counted(report.num_failed, 'record')}{where}")
+        click.get_current_context().exit(exits.SOME_FAILED)
+
+
+def _options(defaults: RunDefaults, given: dict[str, Any], scheduler: str | None) -> RunDefaults:
+    if scheduler is None:
+        return chosen(defaults, given)
+    if given["nodes"] or given["threads"] or given["resources"]:
+        raise PlanError(
+            f"--scheduler {scheduler} names a cluster that is there, and --nodes, --threads and "
+            "--resources describe one to start; give one or the other"
+        )
+    unset = {"nodes": None, "threads": None, "resources": None}
+    return chosen(RunDefaults(**{**_as_dict(defaults), **unset}), given)
+
+
+def _run(
+    pipeline: Pipeline,
+    options: RunDefaults,
+    scheduler: str | None,
+    run_dir: str | None,
+    quiet: bool,
+) -> Report:
+    with machines(options, scheduler) as on:
+        source, sink = pipeline.input, pipeline.output
+        if source is not None and sink is not None:
+            note(f"{pipeline.name}: {source.name} -> {sink.name}", quiet=quiet)
+        kept = f"; run folder {Path(run_dir)}" if run_dir is not None else ""
+        note(f"{describe_machines(options, on)}{kept}", quiet=quiet)
+        with show_progress(sys.stderr, quiet=quiet) as progress:
+            return pipeline.run(
+                on,
+                ordered=options.ordered is not False,
+                run_dir=run_dir,
+                observer=progress,
+                **_planning(options),
+            )
+
+
+def _planning(options: RunDefaults) -> dict[str, Any]:
+    """Return what both planning and running are told; what is not said is left to them."""
+    names = ("policy", "batch_size", "target_task_s")
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _as_dict(defaults: RunDefaults) -> dict[str, Any]:
+    return {name: getattr(defaults, name) for name in RunDefaults.__dataclass_fields__}

@@ -1,0 +1,180 @@
+"""Pipelines as YAML files: the same declaration that Python makes, as text.
+
+Words are class names in snake case, keys are constructor parameters.  A file is
+checked as it is read: whatever is unknown, of the wrong kind or given twice is
+refused with its line and column.  Paths in it are relative to the current
+directory, as they are for every command; ``module:name`` references are looked
+up beside the file first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from sage_dask.errors import PlanError, SpecError, did_you_mean, listed
+from sage_dask.pipeline import Pipeline
+from sage_dask.spec_dump import dump
+from sage_dask.spec_operators import SINK, SOURCE, STAGE, Role, build, default_name
+from sage_dask.spec_stages import OPTIONS, free_name
+from sage_dask.spec_types import fits, hints_of, wanted
+from sage_dask.spec_yaml import MAX_BYTES, Marked, oversize, parse_yaml
+
+__all__ = ["RunDefaults", "Spec", "dump", "load", "loads", "read", "reads"]
+
+_REQUIRED = ("pipeline", "source", "stages", "sink")
+_SECTIONS = (*_REQUIRED, "run")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDefaults:
+    """How a file wants to be run where the command line says nothing; None says nothing."""
+
+    nodes: int | None = None
+    threads: int | None = None
+    resources: Mapping[str, float] | None = None
+    """What each node supplies."""
+    policy: str | None = None
+    ordered: bool | None = None
+    batch_size: int | None = None
+    target_task_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a YAML file says."""
+
+    pipeline: Pipeline
+    run: RunDefaults = RunDefaults()
+
+
+def load(path: str | Path) -> Pipeline:
+    """Return the pipeline that a YAML file declares.
+
+    Raises:
+        SpecError: The file can not be read, or does not describe a pipeline.
+    """
+    return read(path).pipeline
+
+
+def loads(text: str, *, base: str | Path | None = None) -> Pipeline:
+    """Return the pipeline that a YAML text declares.
+
+    Args:
+        text: The whole document.
+        base: Folder in which ``module:name`` references are looked up first.
+
+    Raises:
+        SpecError: The text does not describe a pipeline.
+    """
+    return reads(text, base=base).pipeline
+
+
+def read(path: str | Path) -> Spec:
+    """Return everything that a YAML file says: as :func:`load`, with its ``run`` section."""
+    file = Path(path)
+    return reads(_text(file), base=file.parent, origin=str(path))
+
+
+def reads(text: str, *, base: str | Path | None = None, origin: str = "<text>") -> Spec:
+    """Return everything that a YAML text says; messages call it ``origin``."""
+    document = parse_yaml(text, origin)
+    sections = document.mapping("the document")
+    _refuse_unknown("section", sections, _SECTIONS)
+    if missing := [name for name in _REQUIRED if name not in sections]:
+        raise document.fault(f"the pipeline has no {listed(missing)}; add a section of that name")
+    folder = None if base is None else Path(base)
+    name = sections["pipeline"]
+    if not isinstance(name.value, str) or not name.value:
+        raise name.fault(f"the pipeline's name is {name.shown}, and a text is wanted")
+    pipeline = Pipeline(name.value).source(_only(SOURCE, sections["source"], folder))
+    for entry in sections["stages"].items("'stages'"):
+        pipeline = _with_stage(pipeline, entry, folder)
+    pipeline = pipeline.sink(_only(SINK, sections["sink"], folder))
+    run = sections.get("run")
+    return Spec(pipeline, RunDefaults() if run is None else _run_defaults(run))
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SpecError(
+            f"pipeline file {str(file)!r} can not be read ({error.strerror}); check the path"
+        ) from error
+    if len(data) > MAX_BYTES:
+        raise SpecError(f"{file}: {oversize(len(data))}")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        raise SpecError(
+            f"{file}:{line}:{column}: byte 0x{data[error.start]:02x} is not UTF-8; "
+            "save the file as UTF-8"
+        ) from error
+
+
+def _only(role: Role, section: Marked, folder: Path | None) -> Any:
+    """Make what a section with one entry declares; a bare word is an entry without parameters."""
+    if isinstance(section.value, str):
+        return build(role, section.value, Marked(None, section.where), folder)
+    entries = section.mapping(f"the {role.name}")
+    if len(entries) != 1:
+        raise section.fault(
+            f"the {role.name} has {len(entries)} entries ({listed(entries)}); give exactly one"
+        )
+    [(word, parameters)] = entries.items()
+    return build(role, word, parameters, folder)
+
+
+def _with_stage(pipeline: Pipeline, entry: Marked, folder: Path | None) -> Pipeline:
+    """Return the pipeline with the stage that one item of ``stages`` declares."""
+    if isinstance(entry.value, str):
+        entry = Marked({entry.value: Marked(None, entry.where)}, entry.where)
+    parts = entry.mapping("a stage")
+    words = [key for key in parts if key not in OPTIONS]
+    if len(words) != 1:
+        raise entry.fault(
+            f"a stage has {len(words)} operators ({listed(words)}); give one, and beside it "
+            f"only {listed(OPTIONS)}"
+        )
+    [word] = words
+    operator = build(STAGE, word, parts[word], folder)
+    options = {key: _option(key, parts[key]) for key in parts if key in OPTIONS}
+    name = options.pop("name", None) or free_name(default_name(word), pipeline.stages)
+    try:
+        return pipeline.stage(name, operator, **options)
+    except PlanError as error:
+        raise entry.fault(str(error)) from error
+
+
+def _option(name: str, given: Marked) -> Any:
+    hint = OPTIONS[name]
+    if not fits(given.plain, hint):
+        raise given.fault(f"{name!r} is {given.shown}, and what is wanted is {wanted(hint)}")
+    return given.plain
+
+
+def _run_defaults(section: Marked) -> RunDefaults:
+    given = section.mapping("'run'")
+    known = [field.name for field in fields(RunDefaults)]
+    _refuse_unknown("run option", given, known)
+    hints = hints_of(RunDefaults)
+    for name, value in given.items():
+        if not fits(value.plain, hints[name]):
+            raise value.fault(
+                f"run option {name!r} is {value.shown}, and what is wanted is {wanted(hints[name])}"
+            )
+    return RunDefaults(**{name: value.plain for name, value in given.items()})
+
+
+def _refuse_unknown(kind: str, given: Mapping[str, Marked], known: Any) -> None:
+    for name, value in given.items():
+        if name not in known:
+            raise value.key_fault(
+                f"unknown {kind} {name!r}; known are {listed(known)}{did_you_mean(name, known)}"
+            )
