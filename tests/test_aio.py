@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import Generator
 from typing import Any
@@ -111,6 +112,7 @@ def test_a_forked_child_has_a_loop_of_its_own():
 
     child = os.fork()
     if child == 0:
+        signal.alarm(30)  # A child without a loop would wait for ever, and its parent with it.
         name = aio.run(_thread_name())
         os._exit(0 if name == "sage-dask-loop" else 1)
     _, status = os.waitpid(child, 0)

@@ -69,7 +69,7 @@ def test_idle_nodes_count_in_the_balance():
 
 
 def test_a_sound_account_passes():
-    """read + expanded equals written + failed + filtered."""
+    """Read + expanded equals written + failed + filtered."""
     Report.from_events(EVENTS).check_account()
 
 

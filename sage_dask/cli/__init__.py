@@ -21,6 +21,7 @@ _COMMANDS = {
     "report": "sage_dask.cli.report:report",
     "index": "sage_dask.cli.index:index",
     "eval": "sage_dask.cli.evaluate:evaluate",
+    "demo": "sage_dask.cli.demo:demo",
 }
 
 

@@ -10,7 +10,7 @@ import click
 
 from sage_dask.cli.examples import example
 from sage_dask.cli.exits import HELP, SOME_FAILED, nothing_spent
-from sage_dask.cli.machines import chosen, machines, node_options
+from sage_dask.cli.machines import chosen, describe_machines, machines, node_options
 from sage_dask.cli.output import counted, note, print_json
 from sage_dask.errors import PlanError
 from sage_dask.evaluation import retrieval_table
@@ -62,6 +62,7 @@ def evaluate(
     with nothing_spent():
         quality_pipeline(index_path, questions, **depths)[0].plan()
     with machines(run) as on, show_progress(sys.stderr) as progress:
+        note(describe_machines(run, on))
         quality = retrieval_quality(index_path, questions, on=on, observer=progress, **depths)
     if as_json:
         print_json(

@@ -10,14 +10,11 @@ import click
 
 from sage_dask.cli import exits
 from sage_dask.cli.examples import example
-from sage_dask.cli.machines import chosen, machines, node_options
+from sage_dask.cli.machines import chosen, describe_machines, machines, node_options
 from sage_dask.cli.output import counted, failed_file, note, print_report
-from sage_dask.operators.embed import Embed
+from sage_dask.indexing import index_pipeline
 from sage_dask.operators.index_manifest import Manifest
-from sage_dask.operators.sources import ReadJsonl
 from sage_dask.operators.vectors import KINDS
-from sage_dask.operators.write_index import WriteIndex
-from sage_dask.pipeline import Pipeline
 from sage_dask.progress import show_progress
 from sage_dask.spec import RunDefaults
 
@@ -38,7 +35,7 @@ def index() -> None:
 @click.argument("passages")
 @click.argument("index_path", metavar="INDEX")
 @click.option("--text", default="text", show_default=True, help="Field that holds a passage.")
-@click.option("--id", "id_field", default="id", show_default=True, help="Field that holds its id.")
+@click.option("--id", default="id", show_default=True, help="Field that holds its id.")
 @click.option("--model", default="minilm", show_default=True, help="Embedding model.")
 @click.option("--kind", type=click.Choice(sorted(KINDS)), default="flat", show_default=True)
 @click.option("--tokens/--no-tokens", default=True, help="Store token vectors, for reranking.")
@@ -54,6 +51,7 @@ def build(passages: str, index_path: str, **given: Any) -> None:
     with exits.nothing_spent():
         pipeline.plan()
     with machines(run) as on, show_progress(sys.stderr) as progress:
+        note(describe_machines(run, on))
         report = pipeline.run(on, observer=progress)
     print_report(report, as_json=False)
     click.echo(describe_index(Path(index_path)))
@@ -73,37 +71,6 @@ def info(index_path: str, verify: bool) -> None:
         folder = Path(index_path)
         Manifest.read(folder).verify(folder)
         click.echo("  verified    every file is as it was written")
-
-
-def index_pipeline(
-    passages: str,
-    index_path: str,
-    *,
-    text: str,
-    id_field: str,
-    model: str,
-    kind: str,
-    tokens: bool,
-    bm25: bool,
-    overwrite: bool,
-) -> Pipeline:
-    """Return the pipeline that builds an index."""
-    tokens_field = "tokens" if tokens else None
-    sink = WriteIndex(
-        index_path,
-        text=text,
-        tokens=tokens_field,
-        kind=kind,
-        model=model,
-        bm25=bm25,
-        overwrite=overwrite,
-    )
-    return (
-        Pipeline("index")
-        .source(ReadJsonl(passages, id=id_field))
-        .stage("embed", Embed(text=text, model=model, tokens_into=tokens_field))
-        .sink(sink)
-    )
 
 
 def describe_index(folder: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from sage_dask.errors import PlanError
 from sage_dask.pipeline import Pipeline
 from sage_dask.spec import Spec, read
-from sage_dask.spec_references import is_reference, resolve
+from sage_dask.spec.references import is_reference, resolve
 
 _YAML = (".yaml", ".yml")
 

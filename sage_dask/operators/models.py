@@ -32,17 +32,15 @@ _quiet_lock = threading.Lock()
 
 
 class Embedder:
-    """Turns texts into vectors with one sentence-transformers model."""
+    """Turns texts into vectors of width ``dimension`` with one sentence-transformers model."""
 
     def __init__(self, model: Any, name: str) -> None:
         self.name = name
         self._model = model
         self._markers = _marker_ids(model.tokenizer)
-
-    @property
-    def dimension(self) -> int:
-        """Width of a vector."""
-        return int(self._model.get_embedding_dimension())
+        # The first call sets the tokenizer's padding and truncation, which must not happen while
+        # another thread tokenizes: it is made here, before anybody else has the model.
+        self.dimension = len(model.encode("warm up", show_progress_bar=False))
 
     @property
     def max_tokens(self) -> int:
@@ -118,6 +116,8 @@ class CrossEncoder:
     def __init__(self, model: Any, name: str) -> None:
         self.name = name
         self._model = model
+        # As for the embedder: the first call must be over before threads share the tokenizer.
+        self.score([("warm", "up")])
 
     def score(self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 32) -> FloatArray:
         """Return how well each passage answers its query, shape ``(n,)``; higher is better."""
@@ -143,9 +143,7 @@ def load_embedder(name: str = MINILM, *, threads: int = 1) -> Embedder:
 
     def make() -> Embedder:
         package = _package(f"the embedding model {name!r}")
-        embedder = Embedder(_loaded(package.SentenceTransformer, name), name)
-        embedder.encode(["warm up"])
-        return embedder
+        return Embedder(_loaded(package.SentenceTransformer, name), name)
 
     embedder: Embedder = _models.get(("embedder", name), make)
     _set_threads(threads)
@@ -165,17 +163,11 @@ def load_cross_encoder(name: str, *, threads: int = 1) -> CrossEncoder:
 
     def make() -> CrossEncoder:
         package = _package(f"the cross-encoder {name!r}")
-        encoder = CrossEncoder(_loaded(package.CrossEncoder, name), name)
-        encoder.score([("warm", "up")])
-        return encoder
+        return CrossEncoder(_loaded(package.CrossEncoder, name), name)
 
     encoder: CrossEncoder = _models.get(("cross-encoder", name), make)
     _set_threads(threads)
     return encoder
-
-
-# Both loads end with a warm-up: the first call sets the tokenizer's padding and truncation, which
-# must not happen while another thread tokenizes.
 
 
 def _package(needed_by: str) -> Any:

@@ -102,6 +102,7 @@ class TokenWriter:
         self._file = (folder / CODES).open("wb")
         self._offsets = array("q", [0])
         self._waiting: list[FloatArray] = []
+        self._widths: set[tuple[int, ...]] = set()
         self._codec: TokenCodec | None = None
 
     @property
@@ -115,10 +116,7 @@ class TokenWriter:
         Raises:
             ValueError: An array is not ``(t, d)``, or ``d`` differs from those before.
         """
-        shapes = {vectors.shape[1:] for vectors in (*tokens, *self._waiting[:1])}
-        if self._codec is not None:
-            shapes.add((len(self._codec.components),))
-        if len(shapes) > 1 or any(vectors.ndim != 2 for vectors in tokens):
+        if len(self._widths | _widths(tokens)) > 1 or any(vectors.ndim != 2 for vectors in tokens):
             raise ValueError(
                 f"token vectors have shapes {[vectors.shape for vectors in tokens]}, but must be "
                 "(t, d) with one d for the whole index; one index holds the vectors of one model"
@@ -128,6 +126,7 @@ class TokenWriter:
         """Append the token vectors of some passages, shape ``(t_i, d)`` each."""
         for vectors in tokens:
             self._offsets.append(self._offsets[-1] + len(vectors))
+        self._widths |= _widths(tokens)
         self._waiting += tokens
         if self._codec is not None or self.num_tokens >= self._fit_tokens:
             self._flush()
@@ -150,6 +149,10 @@ class TokenWriter:
     def abort(self) -> None:
         """Close the file without finishing it."""
         self._file.close()
+
+
+def _widths(tokens: Sequence[FloatArray]) -> set[tuple[int, ...]]:
+    return {vectors.shape[1:] for vectors in tokens}
 
 
 class TokenStore:

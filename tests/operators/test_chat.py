@@ -169,7 +169,7 @@ def test_what_no_other_record_would_escape_stops_the_run(connect, status, mend):
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("status", [400, 413, 422, 302])
+@pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_refused_prompt_fails_alone_and_at_once(connect, status):
     """What is wrong with one prompt is told and not tried again."""
     with (
@@ -203,26 +203,45 @@ def test_an_error_never_passes_for_an_answer(connect, answer):
 
 
 def test_requests_under_way_are_bounded(connect):
-    """Of ten prompts sent at once no more than three are ever under way, and three are."""
-    gathered = asyncio.Event()
+    """Of ten prompts sent at once three are under way, until one of them is answered."""
+    release = asyncio.Event()
 
-    class GatheringModel:
-        """Answers only once three requests are there together."""
+    class HeldModel:
+        """Keeps every prompt but a probe until it is released."""
 
         async def complete(self, prompt):
-            if server.most_in_flight >= 3:
-                gathered.set()
-            await gathered.wait()
-            return Completion("ok", "gathering")
+            if prompt[0]["content"] != "probe":
+                await release.wait()
+            return Completion("ok", "held")
 
-    async def send_all(client):
-        return await asyncio.gather(*(client.complete(f"p{i}") for i in range(10)))
+    async def send_all(bounded, probe):
+        sending = asyncio.gather(*(bounded.complete(f"p{i}") for i in range(10)))
+        await asyncio.sleep(0)  # All ten start, and those with a slot send.
+        for _ in range(5):  # Whatever was sent before a probe has arrived with its answer.
+            await probe.complete("probe")
+        held = len(server.requests) - 5
+        release.set()
+        return held, await sending
 
-    with FakeChatServer(model=GatheringModel()) as server:
-        answers = aio.run(send_all(connect(server, concurrency=3)))
+    with FakeChatServer(model=HeldModel()) as server:
+        held, answers = aio.run(send_all(connect(server, concurrency=3), connect(server)))
 
+    assert held == 3
     assert [answer.text for answer in answers] == ["ok"] * 10
-    assert server.most_in_flight == 3
+
+
+def test_a_redirect_does_not_carry_the_key_away(connect, monkeypatch):
+    """A server that points elsewhere is not followed, so the key stays where it was meant."""
+    monkeypatch.setenv("MY_KEY", KEY)
+    with FakeChatServer() as elsewhere:
+        away = {"Location": f"{elsewhere.endpoint}/chat/completions"}
+        with (
+            FakeChatServer([Fault(307, headers=away)]) as server,
+            pytest.raises(CompletionError, match="307"),
+        ):
+            aio.run(connect(server, api_key_env="MY_KEY").complete("Hi"))
+
+    assert elsewhere.requests == []
 
 
 def test_key_reaches_the_header_and_nothing_else(connect, monkeypatch):

@@ -21,19 +21,17 @@ TEXT = st.lists(SENTENCE, max_size=5).map("".join)
 
 
 class FakeEncoder:
-    """Places texts on two axes, by hand: those about ``topic``, and all others."""
+    """Gives each text the similarity to the question of the first word it holds, by hand."""
 
-    def __init__(self, topic):
-        self.topic = topic
+    def __init__(self, **similarity_of):
+        self.similarity_of = similarity_of
 
     def encode(self, texts):
-        return np.array(
-            [
-                [1.0, 0.0] if any(word in text for word in self.topic) else [0.0, 1.0]
-                for text in texts
-            ],
-            dtype=np.float32,
-        )
+        similar = [self._similarity(text) for text in texts]
+        return np.array([[s, (1 - s * s) ** 0.5] for s in similar], dtype=np.float32)
+
+    def _similarity(self, text):
+        return next((s for word, s in self.similarity_of.items() if word in text), 0.0)
 
 
 def test_the_sentence_with_the_questions_words_is_quoted():
@@ -47,7 +45,7 @@ def test_the_sentence_with_the_questions_words_is_quoted():
 
 def test_meaning_outweighs_words():
     """A sentence of the same meaning beats one that repeats the question's words."""
-    answerer = ExtractiveAnswerer(FakeEncoder(["unpack", "Archives"]))
+    answerer = ExtractiveAnswerer(FakeEncoder(unpack=1.0, Archives=1.0))
 
     answer = answerer.answer("unpack a document", PASSAGES)
 
@@ -55,16 +53,35 @@ def test_meaning_outweighs_words():
     assert answer.model == "extractive"
 
 
-def test_equal_sentences_go_by_the_rank_of_their_passage():
-    """Where nothing tells two sentences apart, the better passage is quoted first."""
-    passages = [
-        {"id": "b", "text": "Stop it with a call to close."},
-        {"id": "a", "text": "End it with a call to close."},
-    ]
+def test_equal_sentences_go_by_their_place():
+    """Where nothing tells two sentences of a passage apart, the first is quoted."""
+    passages = [{"id": "a", "text": "Stop it with a call to close. End it with a call to close."}]
 
     chosen = ExtractiveAnswerer(most_sentences=1).select("How to close?", passages)
 
-    assert [sentence.passage_id for sentence in chosen] == ["b"]
+    assert [sentence.text for sentence in chosen] == ["Stop it with a call to close."]
+
+
+@pytest.mark.parametrize(("similarity", "wanted"), [(0.7, "a"), (0.9, "b")])
+def test_rank_counts_for_a_little(similarity, wanted):
+    """The better passage beats a slightly better sentence, and not a clearly better one."""
+    passages = [
+        {"id": "a", "text": "The first one says something."},
+        {"id": "b", "text": "The other one says something."},
+    ]
+    answerer = ExtractiveAnswerer(FakeEncoder(why=1.0, first=0.6, other=similarity), 1)
+
+    assert answerer.answer("why", passages).sources == (wanted,)
+
+
+def test_sentences_are_quoted_in_reading_order():
+    """Near equals are quoted together, in the order of the text and not of their scores."""
+    text = "The first one says something. The other one says something. Nothing fits here at all."
+    answerer = ExtractiveAnswerer(FakeEncoder(why=1.0, first=0.85, other=0.9))
+
+    answer = answerer.answer("why", [{"id": "a", "text": text}])
+
+    assert answer.text == "The first one says something. The other one says something."
 
 
 def test_latency_is_read_from_the_clock():
@@ -76,7 +93,7 @@ def test_latency_is_read_from_the_clock():
             clock.advance(2.0)
             return super().encode(texts)
 
-    answer = ExtractiveAnswerer(SlowEncoder(["x"]), clock=clock).answer("Why?", PASSAGES)
+    answer = ExtractiveAnswerer(SlowEncoder(), clock=clock).answer("Why?", PASSAGES)
 
     assert answer.latency_s == 2.0
 

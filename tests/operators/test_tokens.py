@@ -107,6 +107,19 @@ def test_a_passage_without_tokens_has_no_codes(tmp_path):
     np.testing.assert_array_equal(codes[0], codes[2])
 
 
+@pytest.mark.parametrize("fit_tokens", [1, 100])
+@pytest.mark.parametrize("shape", [(2, 9), (8,)])
+def test_another_width_is_refused(tmp_path, fit_tokens, shape):
+    """Before and after the codec is fitted, all token vectors have one width."""
+    writer = TokenWriter(tmp_path, fit_tokens=fit_tokens)
+    writer.add([tokens_near_a_plane(3, 8, rank=2, seed=1)])
+
+    writer.check([np.ones((2, 8), np.float32)])
+    with pytest.raises(ValueError, match="one d for the whole index"):
+        writer.check([np.ones(shape, np.float32)])
+    writer.close()
+
+
 def test_memory_while_fitting_is_bounded(tmp_path):
     """Once enough tokens were seen, nothing waits in memory any more."""
     writer = TokenWriter(tmp_path, fit_tokens=10)

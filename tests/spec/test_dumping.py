@@ -31,7 +31,7 @@ from sage_dask.operators.sources import (
 from sage_dask.operators.text import Chunk
 from sage_dask.operators.write_index import WriteIndex
 from sage_dask.spec import dump, loads
-from sage_dask.spec_operators import SINK, SOURCE, STAGE, default_name, word_for
+from sage_dask.spec.words import SINK, SOURCE, STAGE, default_name, word_for
 
 SOURCES = [
     FromIterable([{"a": 1, "b": [None, True, 0.5, "é"]}, "text"]),

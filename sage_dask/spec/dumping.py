@@ -11,7 +11,10 @@ import yaml
 
 from sage_dask.errors import SpecError
 from sage_dask.pipeline import Pipeline
-from sage_dask.spec_operators import (
+from sage_dask.spec.document import Dumper, parse_yaml
+from sage_dask.spec.references import reference_to
+from sage_dask.spec.stages import free_name, options_of
+from sage_dask.spec.words import (
     FUNCTION,
     SINK,
     SOURCE,
@@ -21,9 +24,6 @@ from sage_dask.spec_operators import (
     parameters_of,
     word_for,
 )
-from sage_dask.spec_references import reference_to
-from sage_dask.spec_stages import free_name, options_of
-from sage_dask.spec_yaml import Dumper, parse_yaml
 from sage_dask.stage import Stage
 
 _LINE_CHARS = 100

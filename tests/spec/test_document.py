@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sage_dask.errors import SpecError
-from sage_dask.spec_yaml import MAX_DEPTH, parse_yaml
+from sage_dask.spec.document import MAX_DEPTH, parse_yaml
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,4 @@
-"""Pipelines as YAML files: the same declaration that Python makes, as text.
-
-Words are class names in snake case, keys are constructor parameters.  A file is
-checked as it is read: whatever is unknown, of the wrong kind or given twice is
-refused with its line and column.  Paths in it are relative to the current
-directory, as they are for every command; ``module:name`` references are looked
-up beside the file first.
-"""
+"""From YAML text to a pipeline, section by section."""
 
 from __future__ import annotations
 
@@ -16,13 +9,10 @@ from typing import Any
 
 from sage_dask.errors import PlanError, SpecError, did_you_mean, listed
 from sage_dask.pipeline import Pipeline
-from sage_dask.spec_dump import dump
-from sage_dask.spec_operators import SINK, SOURCE, STAGE, Role, build, default_name
-from sage_dask.spec_stages import OPTIONS, free_name
-from sage_dask.spec_types import fits, hints_of, wanted
-from sage_dask.spec_yaml import MAX_BYTES, Marked, oversize, parse_yaml
-
-__all__ = ["RunDefaults", "Spec", "dump", "load", "loads", "read", "reads"]
+from sage_dask.spec.annotations import fits, hints_of, wanted
+from sage_dask.spec.document import MAX_BYTES, Marked, oversize, parse_yaml
+from sage_dask.spec.stages import OPTIONS, free_name
+from sage_dask.spec.words import SINK, SOURCE, STAGE, Role, build, default_name
 
 _REQUIRED = ("pipeline", "source", "stages", "sink")
 _SECTIONS = (*_REQUIRED, "run")

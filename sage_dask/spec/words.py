@@ -14,9 +14,9 @@ from types import MappingProxyType
 from typing import Any
 
 from sage_dask.errors import SageError, SpecError, did_you_mean, listed
-from sage_dask.spec_references import is_reference, reference_to, resolve
-from sage_dask.spec_types import fits, hints_of, wanted
-from sage_dask.spec_yaml import Marked
+from sage_dask.spec.annotations import fits, hints_of, wanted
+from sage_dask.spec.document import Marked
+from sage_dask.spec.references import is_reference, reference_to, resolve
 from sage_dask.stage import Operator, Sink, Source
 
 # The one parameter whose text is a reference; any other text stays a text.

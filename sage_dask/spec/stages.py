@@ -8,7 +8,7 @@ from itertools import count
 from types import MappingProxyType
 from typing import Any
 
-from sage_dask.spec_types import hints_of
+from sage_dask.spec.annotations import hints_of
 from sage_dask.stage import Stage
 
 # Every field of Stage but the operator, which stands there under its own word.

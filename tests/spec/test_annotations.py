@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from sage_dask.spec_types import fits, hints_of, wanted
+from sage_dask.spec.annotations import fits, hints_of, wanted
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from sage_dask import Pipeline
 from sage_dask.errors import SpecError
-from sage_dask.spec_references import is_reference, reference_to, resolve
+from sage_dask.spec.references import is_reference, reference_to, resolve
 
 
 def test_reference_has_module_and_name():
@@ -44,7 +44,7 @@ def test_the_search_path_is_restored_after_a_fault(tmp_path):
     (tmp_path / "raising_probe.py").write_text("raise SystemExit(3)\n")
     before = list(sys.path)
 
-    with pytest.raises(SpecError, match="importing 'raising_probe' failed .*SystemExit: 3"):
+    with pytest.raises(SpecError, match=r"importing 'raising_probe' failed .*SystemExit: 3"):
         resolve("raising_probe:f", tmp_path)
 
     assert sys.path == before
@@ -71,7 +71,7 @@ def test_installed_modules_travel_by_name(tmp_path):
 
 def test_this_package_travels_by_name():
     """A file in a checkout of sage_dask does not make the package travel by value."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
 
     function = resolve("sage_dask.experiments.retrieval_quality:checked", root)
 
@@ -82,7 +82,7 @@ def test_a_namesake_is_refused(tmp_path):
     """A module that is hidden by one already imported is not mistaken for it."""
     (tmp_path / "copy.py").write_text("def deepcopy(x):\n    return 1\n")
 
-    with pytest.raises(SpecError, match="'copy' was already imported from .*rename it"):
+    with pytest.raises(SpecError, match=r"'copy' was already imported from .*rename it"):
         resolve("copy:deepcopy", tmp_path)
 
 
