@@ -8,6 +8,7 @@ take 54 s).
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,8 +16,10 @@ from dask._task_spec import Task, TaskRef
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
+from sage_dask.batching import BatchSize
+from sage_dask.feed import Feed
 from sage_dask.plan import Plan, StagePlan
-from sage_dask.worker import Program, run_task
+from sage_dask.worker import Program, make_program, pack, run_task
 
 
 def build_graph(
@@ -42,6 +45,15 @@ def build_graph(
     graph = HighLevelGraph(layers, dependencies)
     last = layer_name(plan.stages[-1], job)
     return [Delayed((last, index), graph, layer=last) for index in packed]
+
+
+def delayed_batches(plan: Plan) -> list[Delayed]:
+    """Read the whole source of a plan and return its batches as delayed objects."""
+    job = secrets.token_hex(4)
+    programs = {task.name: make_program(task, job=job) for task in plan.stages}
+    feed = Feed(plan.source, BatchSize(plan.batching))
+    packed = {batch.index: pack(batch) for batch in iter(feed.next_batch, None)}
+    return build_graph(plan, programs, job, packed)
 
 
 def layer_name(task: StagePlan, job: str) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-
 # A merge needs its result's memory twice.  Levels are merged no further than to this many
 # ids or this share of all, so that it stays a small part of the whole.
 _SMALLEST_LIMIT = 1 << 17

@@ -14,7 +14,7 @@ def index_pipeline(
     index: str,
     *,
     text: str = "text",
-    id: str = "id",
+    id_field: str = "id",
     model: str = MINILM,
     kind: str = "flat",
     tokens: bool = True,
@@ -27,7 +27,7 @@ def index_pipeline(
         passages: JSON lines, one passage each.
         index: Folder to write.
         text: Field that holds a passage.
-        id: Field that holds its id.
+        id_field: Field that holds its id.
         model: Embedding model.
         kind: ``"flat"``, ``"hnsw"`` or ``"ivf"``.
         tokens: Store token vectors, for reranking.
@@ -45,4 +45,4 @@ def index_pipeline(
         overwrite=overwrite,
     )
     embed = Embed(text=text, model=model, tokens_into=tokens_field)
-    return Pipeline("index").source(ReadJsonl(passages, id=id)).stage("embed", embed).sink(sink)
+    return Pipeline("index").source(ReadJsonl(passages, id=id_field)).stage("embed", embed).sink(sink)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sage_dask.errors import PlanError, did_you_mean, listed
 from sage_dask.job import Observer, RunOptions
@@ -23,6 +23,9 @@ from sage_dask.record import Record
 from sage_dask.report import Report
 from sage_dask.runner import LocalRunner, Runner
 from sage_dask.stage import Operator, Sink, Source, Stage
+
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
 
 # Placement is Dask's own so far: least occupied worker, work stealing.
 POLICIES = ("dask",)
@@ -192,6 +195,23 @@ class Pipeline:
         with _runner_on(on) as runner:
             plan = self._plan(runner, policy, _batching(batch_size, target_task_s))
             return runner.run(plan, options)
+
+    def to_delayed(self, *, batch_size: int = 100) -> list[Delayed]:
+        """Return the pipeline as Dask delayed objects, one per batch of the whole input.
+
+        Each computes to a :class:`sage_dask.record.Batch` with its records and failures; the
+        sink is left out.  For ``dask.compute`` and ``dask.visualize`` of inputs that fit in
+        memory: ``run`` is what feeds a cluster in a bounded window.
+
+        >>> from sage_dask import Collect, FromIterable, Pipeline
+        >>> double = Pipeline("double").source(FromIterable([1, 2, 3])).sink(Collect())
+        >>> double = double.map(lambda record: {"value": 2 * record["value"]}, name="twice")
+        >>> [batch.compute(scheduler="sync").records for batch in double.to_delayed(batch_size=2)]
+        [[{'value': 2}, {'value': 4}], [{'value': 6}]]
+        """
+        from sage_dask.graph import delayed_batches
+
+        return delayed_batches(self.plan(batch_size=batch_size))
 
     def _plan(self, runner: Runner, policy: str, batching: Batching) -> Plan:
         if policy not in POLICIES:

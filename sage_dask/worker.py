@@ -68,8 +68,7 @@ def run_task(digest: str, pickled: bytes, batch: Batch | bytes, index: int) -> B
     """Run one task on one batch; the first task of a chain gets it pickled."""
     if isinstance(batch, bytes):
         batch = Batch(index, *unpack(batch))
-    executor = _executor(digest, pickled)
-    return executor.run(batch, node=str(get_worker().name))
+    return _executor(digest, pickled).run(batch, node=_node())
 
 
 def prepare(programs: Iterable[Program]) -> float:
@@ -96,6 +95,14 @@ def unpack(packed: bytes) -> tuple[list[str], list[Record]]:
     """Return the ids and records that ``pack`` was given."""
     ids, records = pickle.loads(packed)
     return ids, records
+
+
+def _node() -> str:
+    """Return the name of this worker; Dask's own schedulers run tasks without one."""
+    try:
+        return str(get_worker().name)
+    except ValueError:
+        return "local"
 
 
 def _executor(digest: str, pickled: bytes) -> TaskExecutor:

@@ -105,7 +105,7 @@ def test_dropped_records_are_counted():
 
 
 def test_expanded_records_get_ids_of_their_own():
-    """One record that becomes three is called id/0 to id/2, and one that becomes none is dropped."""
+    """One record that becomes three is called id/0 to id/2; one that becomes none is dropped."""
     operator = FlatMap(lambda r: [{"x": n} for n in range(r["x"])])
 
     batch = apply_stage(Stage("split", operator), operator, batch_of(3, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,7 @@ def _options(defaults: RunDefaults, given: dict[str, Any], scheduler: str | None
             f"--scheduler {scheduler} names a cluster that is there, and --nodes, --threads and "
             "--resources describe one to start; give one or the other"
         )
-    unset = {"nodes": None, "threads": None, "resources": None}
-    return chosen(RunDefaults(**{**_as_dict(defaults), **unset}), given)
+    return chosen(replace(defaults, nodes=None, threads=None, resources=None), given)
 
 
 def _run(
@@ -114,7 +114,3 @@ def _planning(options: RunDefaults) -> dict[str, Any]:
     """Return what both planning and running are told; what is not said is left to them."""
     names = ("policy", "batch_size", "target_task_s")
     return {name: value for name in names if (value := getattr(options, name)) is not None}
-
-
-def _as_dict(defaults: RunDefaults) -> dict[str, Any]:
-    return {name: getattr(defaults, name) for name in RunDefaults.__dataclass_fields__}

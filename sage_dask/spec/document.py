@@ -1,46 +1,26 @@
 """YAML text as plain values that know where they stand.
 
-A specification is data and nothing else: one document without tags, anchors or
-aliases, of bounded size and depth, whose keys are texts that occur once.  Plain
-scalars follow YAML 1.2's core schema, so ``on`` and ``1:30`` are texts and
-``1e-3`` is a number.  Whatever is refused is refused as ``file:line:column``.
+A specification is data and nothing else: one document of bounded size, whose
+keys are texts that occur once.  Whatever is refused is refused as
+``file:line:column``.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
 from sage_dask.errors import SpecError
+from sage_dask.spec.schema import SCALARS, Loader
 
 # Larger than any hand-written pipeline; PyYAML takes 5 to 20 s for this much.
 MAX_BYTES = 1 << 20
-# The format itself needs six levels; the rest is for items and parameters.
-MAX_DEPTH = 32
 
-_NULL, _BOOL, _INT, _FLOAT = (
-    f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float")
-)
-
-# YAML 1.2 core schema, less the spellings for infinity, hexadecimal and octal numbers: tag,
-# pattern, and the characters that such a scalar may begin with.
-_CORE_SCHEMA = (
-    (_NULL, re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]),
-    (_BOOL, re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF")),
-    (_INT, re.compile(r"[-+]?[0-9]+\Z"), list("-+0123456789")),
-    (
-        _FLOAT,
-        re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z"),
-        list("-+.0123456789"),
-    ),
-)
-
-_KINDS = {type(None): "null", bool: "a boolean", list: "a list", dict: "a mapping"}
+_KINDS = {type(None): "null", list: "a list", dict: "a mapping"}
 _SHOWN_CHARS = 40
 
 
@@ -87,11 +67,10 @@ class Marked:
     @property
     def shown(self) -> str:
         """The value as a message shows it."""
-        kind = _KINDS.get(type(self.value))
         if isinstance(self.value, bool):
             return f"the boolean {str(self.value).lower()}"
-        if kind is not None:
-            return kind
+        if type(self.value) in _KINDS:
+            return _KINDS[type(self.value)]
         text = repr(self.value)
         text = text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
         return f"the {'text' if isinstance(self.value, str) else 'number'} {text}"
@@ -110,25 +89,7 @@ def parse_yaml(text: str, origin: str) -> Marked:
     num_bytes = len(text.encode(errors="surrogatepass"))
     if num_bytes > MAX_BYTES:
         raise SpecError(f"{origin}: {oversize(num_bytes)}")
-    try:
-        loader = _Loader(text, origin)
-        node = loader.get_single_node()
-    except yaml.MarkedYAMLError as error:
-        raise SpecError(f"{_place(origin, error)}: {_reason(error)}") from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        column = error.position - text.rfind("\n", 0, error.position)
-        raise SpecError(
-            f"{origin}:{line}:{column}: character U+{ord(text[error.position]):04X} may not stand "
-            'in YAML; write it as an escape within double quotes, such as "\\x07"'
-        ) from error
-    except (ValueError, OverflowError) as error:
-        # An escape such as "\UFFFFFFFF" names no character; PyYAML passes it to chr().
-        mark = loader.get_mark()
-        raise SpecError(
-            f"{origin}:{mark.line + 1}:{mark.column + 1}: an escape names no character ({error}); "
-            "correct it, or use single quotes"
-        ) from error
+    node = _composed(text, origin)
     if node is None:
         raise SpecError(f"{origin}:1:1: the document is empty; it begins with 'pipeline: <name>'")
     return _marked(node, origin)
@@ -142,56 +103,32 @@ def oversize(num_bytes: int) -> str:
     )
 
 
-class _Loader(yaml.SafeLoader):
-    """Composes nodes, and refuses what a specification has no use for as soon as it is met."""
-
-    def __init__(self, text: str, origin: str) -> None:
-        super().__init__(text)
-        self._origin = origin
-        self._depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose the next node, one level deeper than its parent."""
-        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            self._refuse(event, "anchors (&) and aliases (*) are not allowed; write the value out")
-        if event.tag is not None:
-            self._refuse(event, f"tags are not allowed, found {event.tag!r}; leave it out")
-        if self._depth >= MAX_DEPTH:
-            self._refuse(event, f"nested more than {MAX_DEPTH} levels deep; flatten it")
-        self._depth += 1
-        node: yaml.Node | None = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-    def _refuse(self, event: Any, what: str) -> NoReturn:
-        raise yaml.MarkedYAMLError(problem=what, problem_mark=event.start_mark)
+def _composed(text: str, origin: str) -> yaml.Node | None:
+    """Parse a text; whatever PyYAML raises becomes a ``SpecError``."""
+    try:
+        loader = Loader(text)
+    except yaml.reader.ReaderError as error:
+        raise _unprintable(text, origin, error) from error
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        raise SpecError(f"{_place(origin, error)}: {_reason(error)}") from error
+    except (ValueError, OverflowError) as error:
+        # An escape such as "\\UFFFFFFFF" names no character; PyYAML passes it to chr().
+        raise SpecError(
+            f"{_where(origin, loader.get_mark())}: an escape names no character ({error}); "
+            "correct it, or use single quotes"
+        ) from error
+    return node
 
 
-# In place of YAML 1.1's, which the base class has.
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in _CORE_SCHEMA:
-    _Loader.add_implicit_resolver(_tag, _pattern, _first)
-
-
-class Dumper(yaml.SafeDumper):
-    """Writes plain values so that readers of YAML 1.1 and of 1.2 take them for the same."""
-
-
-for _tag, _pattern, _first in _CORE_SCHEMA:
-    Dumper.add_implicit_resolver(_tag, _pattern, _first)
-
-
-# PyYAML counts these as line breaks when it reads, but writes them bare when it may choose.
-_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = '"' if _BREAKS.search(text) else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-Dumper.add_representer(str, _represent_text)
+def _unprintable(text: str, origin: str, error: yaml.reader.ReaderError) -> SpecError:
+    line = text.count("\n", 0, error.position) + 1
+    column = error.position - text.rfind("\n", 0, error.position)
+    return SpecError(
+        f"{origin}:{line}:{column}: character U+{ord(text[error.position]):04X} may not stand "
+        'in YAML; write it as an escape within double quotes, such as "\\x07"'
+    )
 
 
 def _reason(error: yaml.MarkedYAMLError) -> str:
@@ -239,18 +176,10 @@ def _entries(node: yaml.MappingNode, origin: str) -> Iterator[tuple[str, Marked]
 def _scalar(node: yaml.Node, where: str) -> Any:
     text: str = node.value
     try:
-        value = _SCALARS.get(node.tag, str)(text)
+        value = SCALARS.get(node.tag, str)(text)
     except ValueError as error:
         # Python reads no integer of more than 4,300 digits.
         raise SpecError(f"{where}: a number of {len(text):,} digits; write fewer") from error
     if isinstance(value, float) and math.isinf(value):
         raise SpecError(f"{where}: the number {text} is out of range; write a smaller one")
     return value
-
-
-_SCALARS: dict[str, Callable[[str], Any]] = {
-    _NULL: lambda _: None,
-    _BOOL: lambda text: text.lower() == "true",
-    _INT: int,
-    _FLOAT: float,
-}

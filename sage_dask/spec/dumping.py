@@ -11,17 +11,17 @@ import yaml
 
 from sage_dask.errors import SpecError
 from sage_dask.pipeline import Pipeline
-from sage_dask.spec.document import Dumper, parse_yaml
+from sage_dask.spec.building import FUNCTION, parameters_of
+from sage_dask.spec.document import parse_yaml
 from sage_dask.spec.references import reference_to
+from sage_dask.spec.schema import Dumper
 from sage_dask.spec.stages import free_name, options_of
 from sage_dask.spec.words import (
-    FUNCTION,
     SINK,
     SOURCE,
     STAGE,
     Role,
     default_name,
-    parameters_of,
     word_for,
 )
 from sage_dask.stage import Stage

@@ -10,9 +10,10 @@ from typing import Any
 from sage_dask.errors import PlanError, SpecError, did_you_mean, listed
 from sage_dask.pipeline import Pipeline
 from sage_dask.spec.annotations import fits, hints_of, wanted
+from sage_dask.spec.building import build
 from sage_dask.spec.document import MAX_BYTES, Marked, oversize, parse_yaml
 from sage_dask.spec.stages import OPTIONS, free_name
-from sage_dask.spec.words import SINK, SOURCE, STAGE, Role, build, default_name
+from sage_dask.spec.words import SINK, SOURCE, STAGE, Role, default_name
 
 _REQUIRED = ("pipeline", "source", "stages", "sink")
 _SECTIONS = (*_REQUIRED, "run")

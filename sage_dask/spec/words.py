@@ -1,4 +1,4 @@
-"""Sources, operators and sinks by the words of a specification.
+"""The words of a specification, and the classes that they stand for.
 
 The table names classes and imports none, so that reading a pipeline loads the
 modules it uses and no others.
@@ -7,20 +7,13 @@ modules it uses and no others.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
-from sage_dask.errors import SageError, SpecError, did_you_mean, listed
-from sage_dask.spec.annotations import fits, hints_of, wanted
-from sage_dask.spec.document import Marked
-from sage_dask.spec.references import is_reference, reference_to, resolve
+from sage_dask.errors import did_you_mean, listed
+from sage_dask.spec.references import reference_to, resolve
 from sage_dask.stage import Operator, Sink, Source
-
-# The one parameter whose text is a reference; any other text stays a text.
-FUNCTION = "function"
 
 _PACKAGE = "sage_dask.operators"
 
@@ -84,50 +77,6 @@ SINK = Role(
 _ROLES = (SOURCE, STAGE, SINK)
 
 
-def build(role: Role, word: str, parameters: Marked, folder: Path | None) -> Any:
-    """Make the source, operator or sink that one entry declares.
-
-    Args:
-        role: What is wanted in this place.
-        word: A word of the role, or ``module:Class``.
-        parameters: The entry's value: a mapping, or null for no parameters.
-        folder: Where references are looked up first.
-
-    Raises:
-        SpecError: The word, a parameter's name or its value is refused.
-    """
-    cls = _class(role, word, parameters, folder)
-    known = {field.name: field for field in parameters_of(cls)}
-    given = {} if parameters.value is None else dict(parameters.mapping(word))
-    for name, value in given.items():
-        if name not in known:
-            raise value.key_fault(
-                f"{word}: unknown parameter {name!r}; known are {listed(known)}"
-                f"{did_you_mean(name, known)}"
-            )
-    missing = [name for name, field in known.items() if _is_required(field) and name not in given]
-    if missing:
-        raise parameters.key_fault(f"{word}: needs {listed(missing)}; give it a value")
-    hints = hints_of(cls)
-    values = {
-        name: _value(word, name, value, hints.get(name, Any), folder)
-        for name, value in given.items()
-    }
-    return made(cls, values, lambda why: parameters.key_fault(f"{word}: {why}"))
-
-
-def made(
-    cls: Callable[..., Any], values: Mapping[str, Any], fault: Callable[[str], SpecError]
-) -> Any:
-    """Call a class with keyword arguments; what it raises becomes a fault of the entry."""
-    try:
-        return cls(**values)
-    except SageError as error:
-        raise fault(str(error)) from error
-    except Exception as error:
-        raise fault(f"{type(error).__name__}: {error}") from error
-
-
 def word_for(role: Role, thing: object) -> str:
     """Return the word or the ``module:Class`` that declares something of a class.
 
@@ -146,11 +95,6 @@ def default_name(word: str) -> str:
     return snake_case(re.split(r"[:.]", word)[-1])
 
 
-def parameters_of(cls: type) -> tuple[Field[Any], ...]:
-    """Return the constructor's parameters; none for a class that is no dataclass."""
-    return tuple(field for field in fields(cls) if field.init) if is_dataclass(cls) else ()
-
-
 def snake_case(name: str) -> str:
     """Return a class name as a word: ``ReadOpenAIBatch`` gives ``read_openai_batch``."""
     # The one name that is not spelt by its capitals.
@@ -158,22 +102,8 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def _class(role: Role, word: str, entry: Marked, folder: Path | None) -> type:
-    if word not in role.words and not is_reference(word):
-        raise entry.key_fault(_unknown(role, word))
-    try:
-        cls: type = resolve(role.words.get(word, word), None if word in role.words else folder)
-    except SpecError as error:
-        raise entry.key_fault(str(error)) from error
-    # issubclass() refuses protocols that declare properties.
-    if role.base not in getattr(cls, "__mro__", ()):
-        raise entry.key_fault(
-            f"{word!r} is no {role.name}; give a subclass of sage_dask.{role.base.__name__}"
-        )
-    return cls
-
-
-def _unknown(role: Role, word: str) -> str:
+def unknown_word(role: Role, word: str) -> str:
+    """Return what to say of a word that a role does not know."""
     for other in _ROLES:
         if word in other.words:
             return f"{word!r} is a {other.name}, and this is the place of a {role.name}"
@@ -181,22 +111,3 @@ def _unknown(role: Role, word: str) -> str:
         f"unknown {role.name} {word!r}; known are {listed(role.words)}, and any 'module:Class'"
         f"{did_you_mean(word, role.words)}"
     )
-
-
-def _is_required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
-def _value(word: str, name: str, given: Marked, hint: Any, folder: Path | None) -> Any:
-    value = given.plain
-    if name == FUNCTION and isinstance(value, str):
-        try:
-            value = resolve(value, folder)
-        except SpecError as error:
-            raise given.fault(f"{word}: {error}") from error
-    if not fits(value, hint):
-        shown = given.shown if value == given.plain else repr(value)
-        raise given.fault(
-            f"{word}: parameter {name!r} is {shown}, and what is wanted is {wanted(hint)}"
-        )
-    return value

@@ -69,6 +69,20 @@ def test_parts_can_be_left_out(corpus, cli):
 
 
 @pytest.mark.rag
+def test_rankings_are_compared_at_one_depth(corpus, cli):
+    """A passage that stands below the depth of reranking counts as not found before it, too."""
+    write_rows(
+        "questions.jsonl", [{"id": "q", "question": QUESTIONS["q1"][0], "relevant": ["sun"]}]
+    )
+    cli("index", "build", "passages.jsonl", "c.index", "--no-bm25")
+
+    scored = cli("eval", "c.index", "questions.jsonl", "--k", "4", "--rerank-k", "1", "--json")
+
+    scores = json.loads(scored.stdout)
+    assert scores["before"] == {"num_queries": 1, "recall": {"1": 0.0}, "mrr": 0.0}
+
+
+@pytest.mark.rag
 def test_records_that_fail_are_told_and_left_out(corpus, cli):
     """An empty passage and a question without an answer exit with 3, and the others count."""
     write_rows("passages.jsonl", [{"id": "cat", "text": PASSAGES["cat"]}, {"id": "e", "text": ""}])

@@ -17,6 +17,22 @@ def shout(record):
     return record
 """
 
+SPY = """\
+
+
+import json
+
+
+class SpyPipeline(Pipeline):
+    def run(self, on=None, *, run_dir, observer, **told):
+        with open("told.json", "w") as file:
+            json.dump(told, file)
+        return super().run(on, **told)
+
+
+spy = SpyPipeline("spy", declared.input, declared.stages, declared.output)
+"""
+
 
 def outputs():
     """Return the texts that were written."""
@@ -158,12 +174,33 @@ def test_the_command_line_overrides_the_file(folder, cli):
     assert Path("r/events.jsonl").read_text().count('"batch_committed"') == 3
 
 
-def test_target_is_given_in_milliseconds(folder, cli):
-    """The plan that runs is steered to the time that was asked for."""
-    result = cli("run", "p.yaml", "--target-task-ms", "-1")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], {"ordered": True}),
+        (["--as-completed"], {"ordered": False}),
+        (["--target-task-ms", "500"], {"ordered": True, "target_task_s": 0.5}),
+        (["--batch-size", "3"], {"ordered": True, "batch_size": 3}),
+    ],
+)
+def test_options_reach_the_run(folder, cli, words, told):
+    """What the command line says is what the pipeline is run with, in the library's units."""
+    with Path(f"{folder}.py").open("a") as file:
+        file.write(SPY)
+
+    result = cli("run", f"{folder}:spy", *words)
+
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(Path("told.json").read_text()) == told
+
+
+@pytest.mark.parametrize("option", ["--target-task-ms", "--batch-size", "--nodes"])
+def test_amounts_must_be_positive(folder, cli, option):
+    """A zero where it means nothing is a usage error that names the option."""
+    result = cli("run", "p.yaml", option, "0")
 
     assert result.exit_code == 2
-    assert "--target-task-ms" in result.stderr
+    assert option in result.stderr
 
 
 @pytest.mark.cluster

@@ -306,7 +306,7 @@ def test_progress_is_told_after_each_write(on):
 
 def test_an_unknown_policy_is_refused(on):
     """A policy nobody knows is refused with those that are known."""
-    with pytest.raises(PlanError, match="unknown policy 'dusk'.*did you mean 'dask'"):
+    with pytest.raises(PlanError, match=r"unknown policy 'dusk'.*did you mean 'dask'"):
         mixed(Collect()).run(on, policy="dusk")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sage_dask.errors import SpecError
-from sage_dask.spec.document import MAX_DEPTH, parse_yaml
+from sage_dask.spec.document import parse_yaml
+from sage_dask.spec.schema import MAX_DEPTH
 
 
 @pytest.mark.parametrize(

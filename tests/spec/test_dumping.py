@@ -129,6 +129,16 @@ def test_defaults_are_not_written():
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["\x85", "a\u2028b", "\ufeff", "\r\n", "\x00", "\ud800", " a", "- b", "é"]
+)
+def test_awkward_texts_come_back(text):
+    """Line breaks of other kinds, marks, control characters and spaces are escaped."""
+    pipeline = pipeline_of(stage=Prompt(text=text))
+
+    assert loads(dump(pipeline)) == pipeline
+
+
 plain = st.recursive(
     st.none()
     | st.booleans()
