@@ -124,27 +124,33 @@ class _Window:
             self._client.cancel(list(self._in_flight))
 
     def _fill(self) -> None:
-        """Hand out batches while there is room; several share one graph."""
-        packed: dict[int, bytes] = {}
-        while self._has_room(len(packed)):
+        """Hand out batches while there is room."""
+        while self._has_room():
             batch = self._job.admit()
             if batch is None:
                 self._is_exhausted = True
-                break
-            blob = packed[batch.index] = pack(batch)
-            self._job.size.observe_bytes(len(batch), len(blob))
-            # A tenth of the memory that the records take, for as long as they are away.
-            self._job.keep_inputs(batch.index, partial(unpack, blob))
-        if packed:
-            outputs = build_graph(self._job.plan, self._programs, self._job.id, packed)
-            futures = self._client.compute(outputs, optimize_graph=False)
-            self._in_flight.update(zip(futures, packed, strict=True))
-            self._completed.update(futures)
+                return
+            self._send(batch)
 
-    def _has_room(self, num_new: int) -> bool:
+    def _send(self, batch: Batch) -> None:
+        """Submit a graph of its own: Dask serves graphs in the order in which they come.
+
+        Within one graph it would serve unconnected chains in the order of their keys as
+        text, last first, and ordered output would wait for the first batch of all.
+        """
+        packed = pack(batch)
+        self._job.size.observe_bytes(len(batch), len(packed))
+        # A tenth of the memory that the records take, for as long as they are away.
+        self._job.keep_inputs(batch.index, partial(unpack, packed))
+        outputs = build_graph(self._job.plan, self._programs, self._job.id, {batch.index: packed})
+        (future,) = self._client.compute(outputs, optimize_graph=False)
+        self._in_flight[future] = batch.index
+        self._completed.add(future)
+
+    def _has_room(self) -> bool:
         return (
             not self._is_exhausted
-            and len(self._in_flight) + num_new < self._size
+            and len(self._in_flight) < self._size
             and self._job.num_unwritten < REORDER_WINDOWS * self._size
         )
 

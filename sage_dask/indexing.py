@@ -45,4 +45,6 @@ def index_pipeline(
         overwrite=overwrite,
     )
     embed = Embed(text=text, model=model, tokens_into=tokens_field)
-    return Pipeline("index").source(ReadJsonl(passages, id=id_field)).stage("embed", embed).sink(sink)
+    return (
+        Pipeline("index").source(ReadJsonl(passages, id=id_field)).stage("embed", embed).sink(sink)
+    )

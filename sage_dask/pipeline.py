@@ -52,6 +52,11 @@ class Pipeline:
     stages: tuple[Stage, ...] = ()
     output: Sink | None = None
 
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """Heavy modules that the operators import: what to give ``LocalNodes(preload=...)``."""
+        return tuple(sorted({name for stage in self.stages for name in stage.operator.imports}))
+
     def source(self, source: Source) -> Pipeline:
         """Return this pipeline reading from ``source``."""
         _check_kind(source, Source, f"pipeline {self.name!r}: source")

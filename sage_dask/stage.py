@@ -54,6 +54,11 @@ class Operator(Protocol):
         return None
 
     @property
+    def imports(self) -> Sequence[str]:
+        """Heavy modules that ``setup`` imports; local nodes import them once and fork."""
+        return ()
+
+    @property
     def is_async(self) -> bool:
         """Whether the operator waits for others rather than computes."""
         return inspect.iscoroutinefunction(self.process_batch)

@@ -35,7 +35,7 @@ def index() -> None:
 @click.argument("passages")
 @click.argument("index_path", metavar="INDEX")
 @click.option("--text", default="text", show_default=True, help="Field that holds a passage.")
-@click.option("--id", default="id", show_default=True, help="Field that holds its id.")
+@click.option("--id", "id_field", default="id", show_default=True, help="Field that holds its id.")
 @click.option("--model", default="minilm", show_default=True, help="Embedding model.")
 @click.option("--kind", type=click.Choice(sorted(KINDS)), default="flat", show_default=True)
 @click.option("--tokens/--no-tokens", default=True, help="Store token vectors, for reranking.")

@@ -96,7 +96,7 @@ def run_demo(demo: Demo, say: Say, show_progress: ShowProgress) -> Report:
     started = time.perf_counter()
     make_corpus(demo, say)
     say(f"Starting {demo.num_nodes} nodes on this machine")
-    with LocalNodes(demo.num_nodes) as nodes:
+    with LocalNodes(demo.num_nodes, preload=rag_pipeline(demo, Path("-")).imports) as nodes:
         say(f"  dashboard   {nodes.dashboard_link}   (while this runs)")
         make_index(demo, nodes, say, show_progress)
         run_dir = demo.folder / "runs" / f"{datetime.now():%Y%m%d-%H%M%S}"

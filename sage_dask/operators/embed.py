@@ -40,6 +40,11 @@ class Embed(Declared, Operator):
     _embedder: Embedder | None = field(init=False, repr=False, compare=False, default=None)
 
     @property
+    def imports(self) -> Sequence[str]:
+        """The embedding library."""
+        return ("sentence_transformers",)
+
+    @property
     def reads(self) -> Sequence[str]:
         """The text."""
         return (self.text,)

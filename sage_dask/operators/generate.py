@@ -69,6 +69,11 @@ class Generate(Declared, Operator):
     )
 
     @property
+    def imports(self) -> Sequence[str]:
+        """The embedding library, where sentences are compared by it."""
+        return ("sentence_transformers",) if self.endpoint is None and self.embedder else ()
+
+    @property
     def reads(self) -> Sequence[str]:
         """The prompt, or question and passages where answers are quoted."""
         return (self.question, self.passages) if self.endpoint is None else (self.prompt,)

@@ -64,6 +64,11 @@ class Rerank(Declared, Operator):
     _scorer: Scorer | None = field(init=False, repr=False, compare=False, default=None)
 
     @property
+    def imports(self) -> Sequence[str]:
+        """The library of models, for the methods that have one."""
+        return ("sentence_transformers",) if self.method in ("maxsim", "cross-encoder") else ()
+
+    @property
     def reads(self) -> Sequence[str]:
         """The query, its passages, and its token vectors if they are named."""
         tokens = () if self.query_tokens is None else (self.query_tokens,)

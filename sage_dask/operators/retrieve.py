@@ -54,6 +54,11 @@ class Retrieve(Declared, Operator):
     _index: PassageIndex | None = field(init=False, repr=False, compare=False, default=None)
 
     @property
+    def imports(self) -> Sequence[str]:
+        """The index library."""
+        return ("faiss",)
+
+    @property
     def reads(self) -> Sequence[str]:
         """The vector, and for ``hybrid`` the query's text."""
         return (self.vector,) if self.hybrid is None else (self.vector, self.query)
