@@ -97,9 +97,9 @@ def read_events(path: Path) -> Iterator[Event]:
     Raises:
         SageError: A line other than a torn last one is no event; the message names it.
     """
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return
             try:
                 yield _parse(json.loads(line))

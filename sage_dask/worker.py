@@ -16,7 +16,7 @@ import cloudpickle
 from distributed import get_worker
 from distributed.protocol import pickle
 
-from sage_dask.errors import PlanError, RunError
+from sage_dask.errors import PlanError, RunError, SageError
 from sage_dask.execute import TaskExecutor
 from sage_dask.plan import StagePlan
 from sage_dask.record import Batch, Record
@@ -68,7 +68,11 @@ def run_task(digest: str, pickled: bytes, batch: Batch | bytes, index: int) -> B
     """Run one task on one batch; the first task of a chain gets it pickled."""
     if isinstance(batch, bytes):
         batch = Batch(index, *unpack(batch))
-    return _executor(digest, pickled).run(batch, node=_node())
+    try:
+        return _executor(digest, pickled).run(batch, node=_node())
+    except SageError as error:
+        _drop_hidden_context(error)
+        raise
 
 
 def prepare(programs: Iterable[Program]) -> float:
@@ -95,6 +99,18 @@ def unpack(packed: bytes) -> tuple[list[str], list[Record]]:
     """Return the ids and records that ``pack`` was given."""
     ids, records = pickle.loads(packed)
     return ids, records
+
+
+def _drop_hidden_context(error: BaseException) -> None:
+    """Forget what ``raise ... from None`` hid: Dask would pickle it all the same.
+
+    What is hidden may quote a server's answer, and that may repeat a key.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if link.__suppress_context__:
+            link.__context__ = None
+        link = link.__cause__ or link.__context__
 
 
 def _node() -> str:

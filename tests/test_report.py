@@ -128,12 +128,12 @@ def test_a_torn_last_line_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["not json", "[]", '{"kind": "unheard_of"}', '{"kind": "job_finished"}']
+    "line", ["\udcff", "not json", "[]", '{"kind": "unheard_of"}', '{"kind": "job_finished"}']
 )
 def test_a_damaged_line_is_named(tmp_path, line):
     """A whole line that is no event is an error with its number, never skipped."""
     path = tmp_path / "events.jsonl"
-    path.write_text(line + "\n")
+    path.write_bytes(line.encode(errors="surrogateescape") + b"\n")
 
     with pytest.raises(SageError, match=r"events\.jsonl, line 1: not an event"):
         list(read_events(path))

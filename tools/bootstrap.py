@@ -24,16 +24,22 @@ FREE_GIB = 5.0  # torch, transformers and the wheels pip unpacks on the way
 TORCH = "torch==2.13.0"
 
 # What pip prints when it fails, and what that means for whoever reads it.
+NO_INDEX = (
+    "NewConnectionError|Temporary failure in name resolution|ConnectTimeout|ReadTimeout|"
+    "ProxyError|Network is unreachable|SSLError"
+)
+NO_COMPILER = (
+    r"[Uu]nable to execute '?\S*(?:gcc|cc|clang)|command '?\S*(?:gcc|cc|g\+\+)'? failed|"
+    r"No C compiler|Could NOT find.*compiler"
+)
 CAUSES = (
     (r"No space left on device", "the disk is full; free {free:.0f} GiB and run make again"),
     (
-        r"NewConnectionError|Temporary failure in name resolution|Failed to establish|"
-        r"ConnectTimeout|ReadTimeout|ProxyError|Network is unreachable|SSLError",
+        NO_INDEX,
         "no package index can be reached; check the network, or set PIP_INDEX_URL to a mirror",
     ),
     (
-        r"[Uu]nable to execute '?\S*(?:gcc|cc|clang)|command '?\S*(?:gcc|cc|g\+\+)'? failed|"
-        r"No C compiler|Could NOT find.*compiler",
+        NO_COMPILER,
         "a package had to be compiled and no C compiler works; install gcc (or clang) and headers",
     ),
     (
@@ -64,7 +70,7 @@ def main() -> int:
     return 0
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - what it is, not what went wrong
     """Something is missing; the message is the one line that says what to do."""
 
 

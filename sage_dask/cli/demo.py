@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from sage_dask.cli.examples import example
+from sage_dask.cli.exits import HELP, SOME_FAILED
 from sage_dask.progress import show_progress
 
 
-@click.command(epilog=example("sage-dask demo --folder demo-output --questions 400"))
+@click.command(epilog=example("sage-dask demo --folder demo-output --questions 400") + HELP)
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -30,8 +31,10 @@ def demo(folder: Path, passages: int, questions: int, nodes: int) -> None:
     """
     from sage_dask.demo.run import Demo, run_demo
 
-    run_demo(
+    report = run_demo(
         Demo(folder, passages, questions, nodes),
         say=partial(click.echo, err=False),
         show_progress=partial(show_progress, sys.stderr, quiet=False),
     )
+    if report.num_failed:
+        click.get_current_context().exit(SOME_FAILED)

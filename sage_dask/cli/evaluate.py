@@ -60,8 +60,9 @@ def evaluate(
     run = chosen(RunDefaults(), given)
     depths: dict[str, Any] = {"k": k, "rerank_k": rerank_k, "limit": limit}
     with nothing_spent():
-        quality_pipeline(index_path, questions, **depths)[0].plan()
-    with machines(run) as on, show_progress(sys.stderr) as progress:
+        pipeline, _ = quality_pipeline(index_path, questions, **depths)
+        pipeline.plan()
+    with machines(pipeline, run) as on, show_progress(sys.stderr) as progress:
         note(describe_machines(run, on))
         quality = retrieval_quality(index_path, questions, on=on, observer=progress, **depths)
     if as_json:

@@ -13,8 +13,8 @@ from sage_dask.cli.examples import example
 from sage_dask.cli.machines import chosen, describe_machines, machines, node_options
 from sage_dask.cli.output import counted, failed_file, note, print_report
 from sage_dask.indexing import index_pipeline
-from sage_dask.operators.index_manifest import Manifest
-from sage_dask.operators.vectors import KINDS
+from sage_dask.operators.retrieval.manifest import Manifest
+from sage_dask.operators.retrieval.vectors import KINDS
 from sage_dask.progress import show_progress
 from sage_dask.spec import RunDefaults
 
@@ -50,7 +50,7 @@ def build(passages: str, index_path: str, **given: Any) -> None:
     pipeline = index_pipeline(passages, index_path, **given)
     with exits.nothing_spent():
         pipeline.plan()
-    with machines(run) as on, show_progress(sys.stderr) as progress:
+    with machines(pipeline, run) as on, show_progress(sys.stderr) as progress:
         note(describe_machines(run, on))
         report = pipeline.run(on, observer=progress)
     print_report(report, as_json=False)

@@ -12,6 +12,7 @@ import click
 from sage_dask.cli.output import counted
 from sage_dask.errors import PlanError
 from sage_dask.job import RunOptions
+from sage_dask.pipeline import Pipeline
 from sage_dask.plan import Plan
 from sage_dask.report import Report
 from sage_dask.spec import RunDefaults
@@ -61,14 +62,19 @@ def chosen(defaults: RunDefaults, given: Mapping[str, Any]) -> RunDefaults:
 
 
 @contextmanager
-def machines(run: RunDefaults, scheduler: str | None = None) -> Iterator[Any]:
+def machines(pipeline: Pipeline, run: RunDefaults, scheduler: str | None = None) -> Iterator[Any]:
     """Lend what a pipeline runs on: nodes, a scheduler's address, or nothing."""
     if scheduler is not None or run.nodes is None:
         yield scheduler
         return
     from sage_dask.cluster import LocalNodes
 
-    with LocalNodes(run.nodes, threads=run.threads or 1, resources=run.resources) as nodes:
+    with LocalNodes(
+        run.nodes,
+        threads=run.threads or 1,
+        resources=run.resources,
+        preload=pipeline.imports,
+    ) as nodes:
         yield nodes
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sage_dask.operators.companion import failed_path
+from sage_dask.operators.files.companion import failed_path
 from sage_dask.report import Report
 from sage_dask.stage import Sink
 

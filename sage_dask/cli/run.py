@@ -94,7 +94,7 @@ def _run(
     run_dir: str | None,
     quiet: bool,
 ) -> Report:
-    with machines(options, scheduler) as on:
+    with machines(pipeline, options, scheduler) as on:
         source, sink = pipeline.input, pipeline.output
         if source is not None and sink is not None:
             note(f"{pipeline.name}: {source.name} -> {sink.name}", quiet=quiet)

@@ -16,6 +16,7 @@ import dask
 from distributed import Client, LocalCluster
 from distributed.utils import get_mp_context
 
+from sage_dask.cluster import node_preload
 from sage_dask.errors import PlanError
 
 # Dask's defaults lose workers for good, or wait five minutes for a hanging one; both were
@@ -95,6 +96,7 @@ class LocalNodes:
                     memory_limit=memory_limit or 0,
                     resources=dict(resources or {}),
                     silence_logs=logging.ERROR,
+                    preload=[node_preload.__name__],
                 )
             )
             self.client = undo.enter_context(Client(self._cluster, set_as_default=False))

@@ -19,7 +19,7 @@ from typing import Any
 
 from sage_dask.demo.entries import Entry, read_entries, standard_library
 from sage_dask.errors import PlanError
-from sage_dask.operators.sentences import sentence_spans
+from sage_dask.operators.generation.sentences import sentence_spans
 from sage_dask.operators.text import word_windows
 
 # Windows that small embedding models take in whole, signature included.

@@ -18,8 +18,8 @@ from sage_dask.evaluation import RECALL_DEPTHS, RetrievalScore
 from sage_dask.job import Observer
 from sage_dask.operators.basic import Map
 from sage_dask.operators.embed import Embed
-from sage_dask.operators.index_manifest import Manifest
 from sage_dask.operators.rerank import Rerank
+from sage_dask.operators.retrieval.manifest import Manifest
 from sage_dask.operators.retrieve import Retrieve
 from sage_dask.operators.sinks import Collect
 from sage_dask.operators.sources import ReadJsonl

@@ -9,10 +9,12 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sage_dask.record import Outcome, Record
 from sage_dask.stage import FieldSet, Operator
+
+N = TypeVar("N", Sequence[str], Sequence[str] | None)
 
 _RecordFunction = Callable[[Record], Any]
 
@@ -24,6 +26,9 @@ class Map(Operator):
     function: Callable[[Record], Record] | Callable[[Record], Awaitable[Record]]
     reads: Sequence[str] = ()
     writes: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        self.reads, self.writes = _names(self.reads), _names(self.writes)
 
     @property
     def is_async(self) -> bool:
@@ -69,6 +74,9 @@ class Filter(Operator):
     function: Callable[[Record], bool]
     reads: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        self.reads = _names(self.reads)
+
     def fields_after(self, before: FieldSet) -> FieldSet:
         """Return ``before``: a filter changes no record."""
         return before
@@ -93,6 +101,9 @@ class FlatMap(Operator):
     reads: Sequence[str] = ()
     writes: Sequence[str] | None = None
 
+    def __post_init__(self) -> None:
+        self.reads, self.writes = _names(self.reads), _names(self.writes)
+
     def process_batch(self, records: Sequence[Record]) -> Sequence[Outcome]:
         """Call the function on each record and take all it yields."""
         return _apply(lambda record: list(self.function(record)), records)
@@ -103,6 +114,9 @@ class Select(Operator):
     """Keep only the named fields."""
 
     fields: Sequence[str]
+
+    def __post_init__(self) -> None:
+        self.fields = _names(self.fields)
 
     @property
     def reads(self) -> Sequence[str]:
@@ -116,6 +130,13 @@ class Select(Operator):
     def process_batch(self, records: Sequence[Record]) -> Sequence[Outcome]:
         """Copy the kept fields of each record."""
         return _apply(lambda record: {name: record[name] for name in self.fields}, records)
+
+
+def _names(names: N) -> N:
+    """Return names as a tuple, so that a list, a tuple and a single name are told alike."""
+    if names is None:
+        return names
+    return cast(N, (names,) if isinstance(names, str) else tuple(names))
 
 
 def _apply(function: _RecordFunction, records: Sequence[Record]) -> list[Any]:

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from sage_dask import aio
 from sage_dask.completion import Completion, TextModel
 from sage_dask.errors import PlanError, StopRun, listed
-from sage_dask.operators.chat import OpenAIChat
-from sage_dask.operators.extractive import ExtractiveAnswerer
-from sage_dask.operators.retry import Retry
+from sage_dask.operators.generation.chat import OpenAIChat
+from sage_dask.operators.generation.extractive import ExtractiveAnswerer
+from sage_dask.operators.generation.retry import Retry
 from sage_dask.operators.shared import Declared, ready, text_fault
 from sage_dask.record import Outcome, Record
 from sage_dask.stage import Operator

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sage_dask.errors import SourceError
-from sage_dask.operators.filesource import Rows, peek_fields
-from sage_dask.operators.rows import RowError, row_failure, row_id
+from sage_dask.operators.files.rows import RowError, row_failure, row_id
+from sage_dask.operators.files.source import Rows, peek_fields
 from sage_dask.record import Failure, Position, Record, SourceItem
 from sage_dask.stage import FieldSet, Sink, Source
 

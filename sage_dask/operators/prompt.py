@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sage_dask.errors import PlanError
-from sage_dask.operators.context import numbered_context
-from sage_dask.operators.template import Template
+from sage_dask.operators.generation.context import numbered_context
+from sage_dask.operators.generation.template import Template
 from sage_dask.record import Outcome, Record
 from sage_dask.stage import Operator
 

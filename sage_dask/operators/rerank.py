@@ -11,11 +11,11 @@ import numpy as np
 
 from sage_dask.errors import PlanError, did_you_mean, listed
 from sage_dask.operators.arrays import FloatArray, finite_array
-from sage_dask.operators.index import PassageIndex
-from sage_dask.operators.index_manifest import Manifest
 from sage_dask.operators.models import MINILM, load_cross_encoder, load_embedder
-from sage_dask.operators.passages import Passage
-from sage_dask.operators.scorers import (
+from sage_dask.operators.retrieval.manifest import Manifest
+from sage_dask.operators.retrieval.passage_index import PassageIndex
+from sage_dask.operators.retrieval.passages import Passage
+from sage_dask.operators.retrieval.scorers import (
     Bm25,
     Candidates,
     CrossEncoded,

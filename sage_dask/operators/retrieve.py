@@ -11,10 +11,10 @@ import numpy as np
 
 from sage_dask.errors import PlanError, StopRun
 from sage_dask.operators.arrays import finite_array
-from sage_dask.operators.index import PassageIndex
-from sage_dask.operators.index_manifest import Manifest
-from sage_dask.operators.lexical import reciprocal_rank_fusion
-from sage_dask.operators.passages import Passage
+from sage_dask.operators.retrieval.lexical import reciprocal_rank_fusion
+from sage_dask.operators.retrieval.manifest import Manifest
+from sage_dask.operators.retrieval.passage_index import PassageIndex
+from sage_dask.operators.retrieval.passages import Passage
 from sage_dask.operators.shared import Declared, faults_apart, ready, text_fault
 from sage_dask.record import Outcome, Record
 from sage_dask.stage import Operator

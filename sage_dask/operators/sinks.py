@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sage_dask.operators.csvfile import WriteCsv
-from sage_dask.operators.jsonlines import WriteJsonl
+from sage_dask.operators.files.csvfile import WriteCsv
+from sage_dask.operators.files.jsonlines import WriteJsonl
+from sage_dask.operators.files.openai_batch import WriteOpenAIBatch
+from sage_dask.operators.files.parquetfile import WriteParquet
 from sage_dask.operators.memory import Collect
-from sage_dask.operators.openai_batch import WriteOpenAIBatch
-from sage_dask.operators.parquetfile import WriteParquet
 
 __all__ = ["Collect", "WriteCsv", "WriteJsonl", "WriteOpenAIBatch", "WriteParquet"]

@@ -10,14 +10,14 @@ import numpy as np
 
 from sage_dask.errors import SinkError, did_you_mean, listed
 from sage_dask.operators.arrays import FloatArray, finite_array
-from sage_dask.operators.companion import FailedFile, check_failed_path
-from sage_dask.operators.filesink import write_failure
-from sage_dask.operators.index_folder import check_index_target
-from sage_dask.operators.index_writer import IndexWriter
+from sage_dask.operators.files.companion import FailedFile, check_failed_path
+from sage_dask.operators.files.sink import write_failure
 from sage_dask.operators.models import MINILM
-from sage_dask.operators.passages import Passage
+from sage_dask.operators.retrieval.folder import check_index_target
+from sage_dask.operators.retrieval.passages import Passage
+from sage_dask.operators.retrieval.vectors import KINDS
+from sage_dask.operators.retrieval.writer import IndexWriter
 from sage_dask.operators.shared import Declared, ready, text_fault
-from sage_dask.operators.vectors import KINDS
 from sage_dask.record import Failure, Record
 from sage_dask.stage import Sink
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sage_dask.errors import SinkError, SourceError
-from sage_dask.operators import parquetpartial
+from sage_dask.operators.files import parquetpartial
 from sage_dask.operators.sinks import WriteCsv, WriteJsonl, WriteOpenAIBatch, WriteParquet
 from sage_dask.operators.sources import (
     ReadCsv,
@@ -216,7 +216,7 @@ def test_abort_leaves_whole_records(form: Format, tmp_path: Path):
 @each_row_format
 def test_a_full_disk_leaves_whole_records(form: Format, tmp_path: Path, monkeypatch: Any):
     """A write that breaks off midway raises, and abort leaves the whole rows before the break."""
-    monkeypatch.setattr("sage_dask.operators.partial._MEMBER_BYTES", 1000)
+    monkeypatch.setattr("sage_dask.operators.files.partial._MEMBER_BYTES", 1000)
     sink = form.write(tmp_path / f"out.{form}")
     sink.open()
 

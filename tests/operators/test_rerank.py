@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sage_dask.errors import PlanError, SetupError
-from sage_dask.operators.index_writer import IndexWriter
 from sage_dask.operators.rerank import Rerank
+from sage_dask.operators.retrieval.writer import IndexWriter
 
 TEXTS = ["a dog", "the cat and the dog", "the cat", "a bird", "cat"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from sage_dask.errors import PlanError, SetupError, StopRun
 from sage_dask.operators.arrays import unit_rows
-from sage_dask.operators.index_writer import IndexWriter
+from sage_dask.operators.retrieval.writer import IndexWriter
 from sage_dask.operators.retrieve import Retrieve
 
 pytestmark = pytest.mark.rag

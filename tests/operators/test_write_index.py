@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sage_dask.errors import SinkError
-from sage_dask.operators.index import PassageIndex
+from sage_dask.operators.retrieval.passage_index import PassageIndex
 from sage_dask.operators.write_index import WriteIndex
 from sage_dask.record import Failure
 

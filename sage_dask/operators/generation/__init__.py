@@ -1,0 +1,1 @@
+"""What prompting and answering rest on: templates, sentences, and whoever writes the answer."""
