@@ -11,6 +11,6 @@ import signal
 from distributed import Worker
 
 
-def dask_setup(worker: Worker) -> None:
+def dask_setup(worker: Worker) -> None:  # noqa: ARG001 - Dask passes it
     """Leave Ctrl-C to the driver."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

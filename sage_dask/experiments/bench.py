@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from sage_dask.cluster import LocalNodes
@@ -171,7 +171,17 @@ def _print_peak(count: int, where: str) -> None:
     else:
         with LocalNodes(NUM_PROCESSES, dashboard=None) as nodes:
             pipeline.run(nodes)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(_own_peak_mib())
+
+
+def _own_peak_mib() -> float:
+    """Return this process's largest resident size.
+
+    Not ``ru_maxrss``: a process starts with the peak of the one that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
