@@ -22,6 +22,11 @@ class BatchSize:
         self._size = float(batching.fixed or batching.first)
         self._bytes_per_record = 0.0
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the user chose the size."""
+        return self._batching.fixed is not None
+
     def records(self) -> int:
         """Return how many records the next batch should have, at least one."""
         limit = self._batching.largest

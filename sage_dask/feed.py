@@ -17,6 +17,10 @@ from sage_dask.plan import READ
 from sage_dask.record import Batch, Failure, SourceItem
 from sage_dask.stage import Source
 
+# The last batches are no smaller than half a full one: a tail of half a task's time costs
+# less than the many small tasks that would avoid it.
+_LEAST_SHARE = 2
+
 # Records of one batch that are pickled to learn how large records are.
 _SIZE_SAMPLE = 4
 
@@ -68,10 +72,10 @@ class Feed:
 
     def _next_size(self) -> int:
         size = self._size.records()
-        if self._expected is None:
+        if self._expected is None or self._size.is_fixed:
             return size
         left = self._expected - self.num_read
-        return min(size, max(1, -(-left // (2 * self._num_slots))))
+        return min(size, max(-(-left // (2 * self._num_slots)), size // _LEAST_SHARE, 1))
 
     def _take(self, size: int) -> list[SourceItem | Failure]:
         try:

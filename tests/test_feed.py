@@ -79,13 +79,20 @@ def test_a_source_that_breaks_says_how_far_it_came():
         batches(source)
 
 
-def test_batches_shrink_near_a_known_end():
-    """Of 100 records over four slots no batch takes more than its share of the rest."""
-    sizes = [len(batch) for batch in batches(FromIterable(range(100)), size=50, num_slots=4)]
+def test_batches_shrink_to_half_near_a_known_end():
+    """Of 100 records over four slots, the last batches are smaller, so that all slots get some."""
+    feed = Feed(FromIterable(range(100)), BatchSize(Batching(first=16)), num_slots=4)
 
-    assert sum(sizes) == 100
-    assert sizes[0] == 13
-    assert sizes[-4:] == [1, 1, 1, 1]
+    sizes = [len(batch) for batch in iter(feed.next_batch, None)]
+
+    assert sizes == [13, 11, 10, 9, 8, 8, 8, 8, 8, 8, 8, 1]
+
+
+def test_a_size_chosen_by_the_user_does_not_shrink():
+    """With a fixed size only the last batch is smaller, by what is left."""
+    sizes = [len(batch) for batch in batches(FromIterable(range(100)), size=30, num_slots=4)]
+
+    assert sizes == [30, 30, 30, 10]
 
 
 def test_a_reader_that_stops_early_closes_the_source():
