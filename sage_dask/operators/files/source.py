@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from sage_dask.errors import PlanError
 from sage_dask.operators.files.rows import MAX_LINE_BYTES, RowError, row_failure
-from sage_dask.operators.files.textfile import check_file, read_lines
+from sage_dask.operators.files.textfile import PACKED, check_file, read_lines
 from sage_dask.record import Failure, Position, SourceItem
 from sage_dask.stage import FieldSet, Source
 
@@ -24,6 +24,9 @@ Rows: TypeAlias = Generator[SourceItem | Failure, None, None]
 # that a file of nothing but faults is not read to its end while planning.
 PEEK_RECORDS = 100
 _PEEK_ROWS = 1000
+
+# Counted in a third of a second; larger files are read without knowing where they end.
+_COUNTED_BYTES = 64 << 20
 
 
 @dataclass
@@ -75,6 +78,13 @@ class LineSource(FileSource):
     @abstractmethod
     def parse(self, line: bytes, position: Position) -> SourceItem:
         """Return the record of one line, or raise ``RowError``."""
+
+    def size(self) -> int | None:
+        """Return how many lines are not blank; None where counting them would take a while."""
+        if self.file.suffix in PACKED or self.file.stat().st_size > _COUNTED_BYTES:
+            return None
+        with closing(read_lines(self.file, self.max_line_bytes)) as lines:
+            return sum(1 for _, line in lines if line.strip())
 
     def failed_id(self, position: Position) -> str:
         """Return what a row is called whose own id can not be had."""

@@ -22,7 +22,8 @@ from sage_dask.record import Position
 _BOM = b"\xef\xbb\xbf"
 _BUFFER_BYTES = 1 << 20
 
-_PACKED = {".gz", ".zst"}
+# Names of compressed files end in one of these.
+PACKED = {".gz", ".zst"}
 
 # zlib's way to say: the largest window, with the header and trailer of gzip.
 _GZIP_WBITS = 31
@@ -62,7 +63,7 @@ def open_binary(path: Path) -> BinaryIO:
     """
     check_file(path)
     try:
-        if path.suffix in _PACKED:
+        if path.suffix in PACKED:
             return io.BufferedReader(_Unpacked(path), _BUFFER_BYTES)
         return path.open("rb", buffering=_BUFFER_BYTES)
     except OSError as error:

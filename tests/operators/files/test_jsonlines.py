@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tempfile
 from pathlib import Path
@@ -181,3 +182,13 @@ def test_random_bytes_in_a_file_are_all_accounted_for(junk: bytes, place: int):
         if isinstance(item, SourceItem) and item.position.line > 1:
             line = data[item.position.byte_offset :].split(b"\n")[0]
             assert json.loads(line) == item.record
+
+
+def test_the_size_is_the_number_of_rows(tmp_path):
+    """Lines that are not blank are counted, good ones and bad ones; a compressed file is not."""
+    plain, packed = tmp_path / "rows.jsonl", tmp_path / "rows.jsonl.gz"
+    plain.write_bytes(b'\xef\xbb\xbf{"a": 1}\n\n{"a": 2}\r\n   \nbroken')
+    packed.write_bytes(gzip.compress(b"{}\n"))
+
+    assert ReadJsonl(plain).size() == len(list(ReadJsonl(plain).read())) == 3
+    assert ReadJsonl(packed).size() is None
