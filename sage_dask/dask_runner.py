@@ -8,19 +8,25 @@ result is released as soon as it is written.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import dask
 from distributed import Client, Future, KilledWorker, as_completed
+from distributed.comm import resolve_address
 
 from sage_dask.errors import RunError, SageError
 from sage_dask.graph import build_graph
 from sage_dask.job import Job, Machines, RunOptions
-from sage_dask.plan import Plan
-from sage_dask.record import Batch, Failure
+from sage_dask.plan import READ, Plan
+from sage_dask.portable import fail_stranded
+from sage_dask.record import Batch, Failure, Record
 from sage_dask.report import Report
 from sage_dask.runner import running
 from sage_dask.scheduling.message_log import shorten_message_logs
@@ -29,6 +35,9 @@ from sage_dask.worker import Program, make_program, pack, prepare, release, unpa
 # A batch per thread at work, one waiting beside it and one on the wire keep threads fed
 # while the driver writes; more would only add latency.
 WAVES_PER_THREAD = 3
+
+# The batch lies within the graph on purpose, and is as large as its largest record.
+_SETTINGS = {"distributed.admin.large-graph-warning-threshold": "1TiB"}
 
 # Ordered output waits for its slowest batch.  The window stays full meanwhile, as long as
 # finished batches may pile up behind it to several windows.
@@ -67,7 +76,8 @@ class DaskRunner:
             self._prepare(programs.values())
             startup_s = {**self._startup_s, "operators": time.perf_counter() - started}
             with running(job, startup_s):
-                _Window(self._client, job, programs, self._size(options)).run()
+                with dask.config.set(_SETTINGS):
+                    _Window(self._client, job, programs, self._size(options)).run()
                 return job.finish()
         finally:
             self._release(programs.values())
@@ -88,7 +98,8 @@ class DaskRunner:
                 raise result
             if isinstance(result, BaseException):
                 raise RunError(
-                    f"worker {address} could not be made ready: {type(result).__name__}: {result}"
+                    f"worker {address} could not be made ready: {type(result).__name__}: {result}; "
+                    "a module that it lacks must be installed there, anything else is in its log"
                 ) from result
 
     def _release(self, programs: Iterable[Program]) -> None:
@@ -107,7 +118,8 @@ class _Window:
         self._job = job
         self._programs = programs
         self._size = size
-        self._in_flight: dict[Future, int] = {}
+        self._in_flight: dict[Future, _Sent] = {}
+        self._suspects: deque[_Sent] = deque()
         self._completed = as_completed(loop=client.loop, with_results=True, raise_errors=False)
         self._is_exhausted = False
 
@@ -124,7 +136,11 @@ class _Window:
             self._client.cancel(list(self._in_flight))
 
     def _fill(self) -> None:
-        """Hand out batches while there is room."""
+        """Hand out batches while there is room; suspects first, and each of them alone."""
+        if self._suspects:
+            if not self._in_flight:
+                self._submit(self._suspects.popleft())
+            return
         while self._has_room():
             batch = self._job.admit()
             if batch is None:
@@ -133,22 +149,35 @@ class _Window:
             self._send(batch)
 
     def _send(self, batch: Batch) -> None:
+        packed = self._packed(batch)
+        self._job.size.observe_bytes(len(batch), len(packed))
+        self._submit(_Sent(batch.index, packed, self._job.id))
+
+    def _submit(self, sent: _Sent) -> None:
         """Submit a graph of its own: Dask serves graphs in the order in which they come.
 
         Within one graph it would serve unconnected chains in the order of their keys as
         text, last first, and ordered output would wait for the first batch of all.
         """
-        packed = pack(batch)
-        self._job.size.observe_bytes(len(batch), len(packed))
-        # A tenth of the memory that the records take, for as long as they are away.
-        self._job.keep_inputs(batch.index, partial(unpack, packed))
-        outputs = build_graph(self._job.plan, self._programs, self._job.id, {batch.index: packed})
-        (output,) = outputs
+        (output,) = build_graph(
+            self._job.plan, self._programs, sent.keys, {sent.index: sent.packed}
+        )
         # As compute() does, but without optimising a graph that is as it should be (a sixth
         # of the driver's time), and with a later place in the queue for every later call.
         future = self._client.get(output.dask, output.key, sync=False, fifo_timeout="0s")
-        self._in_flight[future] = batch.index
+        self._in_flight[future] = sent
         self._completed.add(future)
+
+    def _packed(self, batch: Batch) -> bytes:
+        """Pickle a batch; records that can not be fail here, and are kept as they are."""
+        try:
+            packed = pack(batch)
+        except Exception:
+            fail_stranded(batch, READ)
+            return pack(batch)
+        # A tenth of the memory that the records take, for as long as they are away.
+        self._job.keep_inputs(batch.index, partial(_as_read, packed))
+        return packed
 
     def _has_room(self) -> bool:
         return (
@@ -158,17 +187,51 @@ class _Window:
         )
 
     def _take(self, future: Future, result: Any) -> None:
-        index = self._in_flight.pop(future)
-        if future.status == "finished":
-            self._job.settle(result)
-        elif future.status == "error":
-            self._job.settle(_failed(index, self._job.ids_of(index), result[1]))
+        sent = self._in_flight.pop(future)
+        try:
+            if future.status == "finished":
+                self._job.settle(result)
+            elif future.status == "error":
+                self._take_error(sent, result[1])
+            else:
+                raise RunError(
+                    f"job {self._job.id!r}: the cluster dropped its tasks ({future.status}); the "
+                    "scheduler went away, or someone cancelled them; run again"
+                )
+        finally:
+            # Also where writing fails: the error's frames would keep the result on its worker.
+            future.release()
+
+    def _take_error(self, sent: _Sent, error: BaseException) -> None:
+        """Fail a batch whose worker died, unless others were there that may have killed it.
+
+        Dask blames all tasks that a worker held, also those that had not begun, so suspects
+        run once more with the cluster to themselves.
+        """
+        if isinstance(error, KilledWorker) and not sent.is_alone:
+            self._suspects.append(sent.alone())
         else:
-            raise RunError(
-                f"job {self._job.id!r}: the cluster dropped its tasks ({future.status}); the "
-                "scheduler went away, or someone cancelled them; run again"
-            )
-        future.release()
+            self._job.settle(_failed(sent.index, self._job.ids_of(sent.index), error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A batch as it was handed to the cluster."""
+
+    index: int
+    packed: bytes
+    keys: str
+    """What keeps its keys apart from others: the job's id, or digits of its own."""
+    is_alone: bool = False
+
+    def alone(self) -> _Sent:
+        """Return the batch for another try, under keys that the first one never had."""
+        return replace(self, keys=secrets.token_hex(4), is_alone=True)
+
+
+def _as_read(packed: bytes) -> tuple[Sequence[str], Sequence[Record]]:
+    ids, records, _ = unpack(packed)
+    return ids, records
 
 
 def _failed(index: int, ids: Sequence[str], error: BaseException) -> Batch:
@@ -180,11 +243,12 @@ def _failed(index: int, ids: Sequence[str], error: BaseException) -> Batch:
             f"a task broke outside its operators: {type(error).__name__}: {error}"
         ) from error
     message = (
-        f"the workers that ran this record's batch of {len(ids)} died; look into the log of "
-        f"{error.last_worker.address} for memory or a crash"
+        f"the workers that ran this record's batch of {len(ids)} died, also when nothing else "
+        f"ran; look into the log of {error.last_worker.address} for memory or a crash"
     )
+    attempts = 2 * (error.allowed_failures + 1)
     failures = [
-        Failure(record_id, "worker", "KilledWorker", message, attempts=error.allowed_failures + 1)
+        Failure(record_id, "worker", "KilledWorker", message, attempts=attempts)
         for record_id in ids
     ]
     return Batch(index, [], [], failures)
@@ -206,6 +270,9 @@ def connected(on: Any) -> Iterator[DaskRunner]:
         yield DaskRunner(client, startup_s=getattr(on, "startup_s", None))
         return
     try:
+        if isinstance(on, str):
+            # Met by the client, a malformed address leaves one behind that hangs at exit.
+            resolve_address(on)
         client = Client(on, set_as_default=False)
     except (OSError, ValueError) as error:
         raise RunError(

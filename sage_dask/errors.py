@@ -57,8 +57,10 @@ class AccountingError(RunError):
 
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known name, or nothing."""
-    close = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    # Case is the first thing that goes wrong: Dask lower-cases names in its settings.
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(wanted.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def listed(names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeAlias
 
-from sage_dask.errors import SageError
+from sage_dask.errors import RunError, SageError
 from sage_dask.record import StageTiming, TaskTiming
 
 
@@ -74,17 +74,37 @@ _KINDS: dict[str, type[Any]] = {
 
 
 class EventFile:
-    """An append-only file of events; each is flushed to the system as it comes."""
+    """An append-only file of events; each reaches the system as it comes.
+
+    Raises:
+        OSError: The file can not be made, or is there.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file: IO[str] = path.open("x", encoding="utf-8")
+        self._path = path
+        # Unbuffered: a full disk must be met in append, not when the file is closed.
+        self._file: IO[bytes] = path.open("xb", buffering=0)
 
     def append(self, event: Event) -> None:
-        """Write one event."""
+        """Write one event.
+
+        Raises:
+            RunError: The disk refused.  Said once: nothing more is written then.
+        """
+        if self._file.closed:
+            return
         # In one call, so that a kill tears at most the last line.
         row = json.dumps({"kind": event.kind, **asdict(event)}, separators=(",", ":"))
-        self._file.write(row + "\n")
-        self._file.flush()
+        line = memoryview(f"{row}\n".encode())
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            self._file.close()
+            raise RunError(
+                f"events of the run can not be written to {str(self._path)!r} "
+                f"({error.strerror}); free space or give another run_dir, and run again"
+            ) from error
 
     def close(self) -> None:
         """Close the file."""

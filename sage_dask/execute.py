@@ -8,16 +8,22 @@ alone; the account of the batch stays whole.
 from __future__ import annotations
 
 import copy
+import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import cast
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias, cast
 
 from sage_dask import aio
 from sage_dask.errors import RunError, SageError, SetupError, StopRun
 from sage_dask.plan import StagePlan
 from sage_dask.record import Batch, Failure, Outcome, Record, StageTiming, TaskTiming
 from sage_dask.stage import Operator, Stage
+
+_log = logging.getLogger(__name__)
+
+# What became of a record: what its operator says, or whatever came flying out of it.
+_Fate: TypeAlias = Outcome | BaseException
 
 # Longer messages carry whole prompts or answers into logs and the failed file.
 _MESSAGE_LIMIT = 2000
@@ -89,8 +95,7 @@ class TaskExecutor:
             try:
                 operator.setup()
             except Exception as error:
-                for _, ready in self._steps[:number]:
-                    ready.teardown()
+                _let_go(self._steps[:number])
                 raise _setup_error(stage, error) from error
         self._is_ready = True
         return self._clock() - started
@@ -98,14 +103,24 @@ class TaskExecutor:
     def _teardown_if_idle(self) -> None:
         if self._is_closed and self._is_ready and not self._num_running:
             self._is_ready = False
-            for _, operator in self._steps:
-                operator.teardown()
+            _let_go(self._steps)
+
+
+def _let_go(steps: Iterable[tuple[Stage, Operator]]) -> None:
+    """Tear down operators; one that can not be is told of, since its work is done."""
+    for stage, operator in steps:
+        try:
+            operator.teardown()
+        except Exception:
+            _log.warning(
+                "stage %r: teardown() raised; what it held may leak", stage.name, exc_info=True
+            )
 
 
 def apply_stage(stage: Stage, operator: Operator, batch: Batch) -> Batch:
     """Run one stage on the records of a batch, and settle what became of each."""
     size = stage.batch_size or max(1, len(batch))
-    outcomes: list[Outcome] = []
+    outcomes: list[_Fate] = []
     for start in range(0, len(batch), size):
         outcomes += _call(operator, batch.records[start : start + size])
     if stage.attempts > 1:
@@ -113,8 +128,11 @@ def apply_stage(stage: Stage, operator: Operator, batch: Batch) -> Batch:
     return _settle(stage, batch, outcomes)
 
 
-def _call(operator: Operator, records: Sequence[Record]) -> Sequence[Outcome]:
-    """Call the operator; where it raises, halve the batch until the culprits stand alone."""
+def _call(operator: Operator, records: Sequence[Record]) -> Sequence[_Fate]:
+    """Call the operator; where it raises, halve the batch until the culprits stand alone.
+
+    A record whose function calls ``sys.exit`` fails like any other; Ctrl-C alone is the user's.
+    """
     try:
         result = operator.process_batch(records)
         outcomes = aio.run(result) if isinstance(result, Awaitable) else result
@@ -125,9 +143,9 @@ def _call(operator: Operator, records: Sequence[Record]) -> Sequence[Outcome]:
                 "to expand one"
             )
         return outcomes
-    except StopRun:
+    except (StopRun, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         if len(records) == 1:
             return [error]
     middle = len(records) // 2
@@ -135,19 +153,19 @@ def _call(operator: Operator, records: Sequence[Record]) -> Sequence[Outcome]:
 
 
 def _retry(
-    stage: Stage, operator: Operator, records: Sequence[Record], outcomes: list[Outcome]
-) -> list[Outcome]:
+    stage: Stage, operator: Operator, records: Sequence[Record], outcomes: list[_Fate]
+) -> list[_Fate]:
     """Give each failed record its remaining tries, alone."""
     for place, outcome in enumerate(outcomes):
         for _ in range(stage.attempts - 1):
-            if not isinstance(outcome, Exception) or isinstance(outcome, StopRun):
+            if not isinstance(outcome, BaseException) or isinstance(outcome, StopRun):
                 break
             (outcome,) = _call(operator, records[place : place + 1])
         outcomes[place] = outcome
     return outcomes
 
 
-def _settle(stage: Stage, batch: Batch, outcomes: list[Outcome]) -> Batch:
+def _settle(stage: Stage, batch: Batch, outcomes: list[_Fate]) -> Batch:
     """Return the batch after a stage: records go on, the others enter the account."""
     if set(map(type, outcomes)) <= {dict}:
         batch.records = cast(list[Record], outcomes)
@@ -183,7 +201,7 @@ def _keep(stage: Stage, batch: Batch, record_id: str, outcome: object) -> None:
         batch.ids.append(record_id)
         batch.records.append(dict(outcome))
         return
-    if not isinstance(outcome, Exception):
+    if not isinstance(outcome, BaseException):
         outcome = TypeError(
             f"{type(stage.operator).__name__} gave {type(outcome).__name__} for a record; "
             "give a dict, a list of dicts, None or an exception"
@@ -193,11 +211,27 @@ def _keep(stage: Stage, batch: Batch, record_id: str, outcome: object) -> None:
             record_id,
             stage.name,
             type(outcome).__name__,
-            (str(outcome) or repr(outcome))[:_MESSAGE_LIMIT],
-            attempts=getattr(outcome, "attempts", stage.attempts),
+            _words(outcome),
+            attempts=_attempts(outcome, stage),
             root=batch.roots.get(record_id),
         )
     )
+
+
+def _words(error: BaseException) -> str:
+    """Return what an exception says, whatever its own code does when it is asked."""
+    try:
+        # What leaves a program, such as SystemExit(1), says only "1".
+        text = str(error) if isinstance(error, Exception) else ""
+        return (text or repr(error))[:_MESSAGE_LIMIT]
+    except Exception as second:
+        return f"its own message raises {type(second).__name__}; mend {type(error).__name__}"
+
+
+def _attempts(error: BaseException, stage: Stage) -> int:
+    """Return how often a record was tried: by the error's word, or by the stage's."""
+    told = vars(error).get("attempts")
+    return told if type(told) is int else stage.attempts
 
 
 def _setup_error(stage: Stage, error: Exception) -> SageError:
@@ -205,5 +239,5 @@ def _setup_error(stage: Stage, error: Exception) -> SageError:
         return SetupError(f"stage {stage.name!r}: {error}")
     operator = type(stage.operator).__name__
     return SetupError(
-        f"stage {stage.name!r}: {operator}.setup() raised {type(error).__name__}: {error}"
+        f"stage {stage.name!r}: {operator}.setup() raised {type(error).__name__}: {_words(error)}"
     )

@@ -43,6 +43,7 @@ class Feed:
         self._items: Iterator[SourceItem | Failure] = iter(source.read())
         self._seen = SeenIds()
         self._num_batches = 0
+        self._error: SageError | None = None
         self.num_read = 0
 
     @property
@@ -54,7 +55,8 @@ class Feed:
         """Read the next batch; None when the source is exhausted.
 
         Raises:
-            SourceError: The source broke, rather than one of its rows.
+            SourceError: The source broke, rather than one of its rows.  What it gave before
+                comes first, as a batch.
         """
         items = self._take(self._next_size())
         if not items:
@@ -78,15 +80,26 @@ class Feed:
         return min(size, max(-(-left // (2 * self._num_slots)), size // _LEAST_SHARE, 1))
 
     def _take(self, size: int) -> list[SourceItem | Failure]:
-        try:
-            return list(islice(self._items, size))
-        except SageError:
-            raise
-        except Exception as error:
-            raise SourceError(
-                f"source {self._source.name!r} broke after record {self.num_read}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        items: list[SourceItem | Failure] = []
+        if self._error is None:
+            try:
+                # Unlike list(), this keeps what was read before an error.
+                items.extend(islice(self._items, size))
+            except Exception as error:
+                self._error = self._source_error(error, self.num_read + len(items))
+        if self._error is not None and not items:
+            raise self._error
+        return items
+
+    def _source_error(self, error: Exception, num_read: int) -> SageError:
+        if isinstance(error, SageError):
+            return error
+        told = SourceError(
+            f"source {self._source.name!r} broke after record {num_read}: "
+            f"{type(error).__name__}: {error}"
+        )
+        told.__cause__ = error
+        return told
 
     def _batch_of(self, items: list[SourceItem | Failure]) -> Batch:
         if set(map(type, items)) == {SourceItem}:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from sage_dask.batching import BatchSize
-from sage_dask.errors import AccountingError, RunError, SageError, SourceError
+from sage_dask.errors import AccountingError, PlanError, RunError, SourceError
 from sage_dask.events import BatchCommitted, Event, EventFile, JobFinished, JobStarted
 from sage_dask.feed import Feed
 from sage_dask.plan import Plan
@@ -42,6 +42,9 @@ class Progress:
 
 Observer = Callable[[Progress], None]
 
+# What a run folder is known by.
+EVENTS = "events.jsonl"
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -50,11 +53,18 @@ class RunOptions:
     ordered: bool = True
     """Write in the order of reading; False writes batches as they complete."""
     run_dir: Path | None = None
-    """Folder for the run's events and report; None keeps them in memory."""
+    """Folder for the run's events; None keeps none."""
     observer: Observer | None = None
     """Called with the progress after each write."""
     max_in_flight: int | None = None
     """Most batches handed out and not yet back; None for a few per thread."""
+
+    def __post_init__(self) -> None:
+        if self.max_in_flight is not None and self.max_in_flight < 1:
+            raise PlanError(
+                f"max_in_flight={self.max_in_flight} must be at least 1; leave it out for a few "
+                "batches per thread"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +112,15 @@ class Job:
         self._clock = clock
         self._feed = Feed(plan.source, self.size, num_slots=machines.num_threads)
         self._builder = ReportBuilder()
-        self._events = _open_events(options.run_dir)
+        self._events: EventFile | None = None
+        self._is_started = False
         self._admitted: dict[int, _Admitted] = {}
         self._done: dict[int, Batch] = {}
         self._next_to_write = 0
         self._source_error: SourceError | None = None
         self._started_s = 0.0
         self._totals: Counter[str] = Counter()
+        _refuse_used(options.run_dir)
 
     @property
     def num_unwritten(self) -> int:
@@ -121,6 +133,8 @@ class Job:
         Args:
             startup_s: Seconds spent before the first record, by what they went into.
         """
+        self._events = _open_events(self._options.run_dir)
+        self._is_started = True
         self.plan.sink.open()
         self._emit(
             JobStarted(
@@ -178,8 +192,9 @@ class Job:
 
     def settle(self, batch: Batch) -> None:
         """Take back a batch whose last task is done, and write what is due."""
-        longest_s = max((task.seconds for task in batch.tasks), default=0.0)
-        self.size.observe(self._admitted[batch.index].num_sent, longest_s)
+        if batch.tasks:
+            longest_s = max(task.seconds for task in batch.tasks)
+            self.size.observe(self._admitted[batch.index].num_sent, longest_s)
         if not self._options.ordered:
             self._commit(batch)
             return
@@ -202,20 +217,23 @@ class Job:
                 f"job {self.id!r}: {len(self._admitted)} batches never came back; "
                 "this is a defect of sage_dask, please report it"
             )
+        self._builder.report().check_account()
         self.plan.sink.close()
-        report = self._end(JobFinished("done"))
-        report.check_account()
-        return report
+        return self._end(JobFinished("done"))
 
     def abort(self, error: BaseException) -> None:
         """Keep what was written whole, and add to the error where it is."""
+        # A note for whatever else goes wrong: it must not hide what ended the run.
         try:
-            kept = self.plan.sink.abort()
-        except SageError as second:
+            kept = self.plan.sink.abort() if self._is_started else ""
+        except Exception as second:
             kept = f"and the output could not be left in order: {second}"
         if kept:
             error.add_note(kept)
-        self._end(JobFinished(type(error).__name__, str(error)))
+        try:
+            self._end(JobFinished(type(error).__name__, str(error)))
+        except Exception as second:
+            error.add_note(f"and the run's events could not be closed in order: {second}")
 
     def _commit(self, batch: Batch) -> None:
         admitted = self._admitted.pop(batch.index)
@@ -252,17 +270,18 @@ class Job:
         for name in ("num_read", "num_written", "num_failed", "num_filtered"):
             self._totals[name] += getattr(event, name)
         if self._options.observer is not None:
-            self._options.observer(
-                Progress(
-                    self.plan.pipeline,
-                    **{
-                        name: self._totals[name]
-                        for name in ("num_read", "num_written", "num_failed", "num_filtered")
-                    },
-                    expected=self._feed.expected,
-                    elapsed_s=event.elapsed_s,
-                )
-            )
+            self._options.observer(self._progress(event.elapsed_s))
+
+    def _progress(self, elapsed_s: float) -> Progress:
+        return Progress(
+            self.plan.pipeline,
+            num_read=self._totals["num_read"],
+            num_written=self._totals["num_written"],
+            num_failed=self._totals["num_failed"],
+            num_filtered=self._totals["num_filtered"],
+            expected=self._feed.expected,
+            elapsed_s=elapsed_s,
+        )
 
     def _emit(self, event: Event) -> None:
         self._builder.add(event)
@@ -274,6 +293,7 @@ class Job:
         self._emit(event)
         if self._events is not None:
             self._events.close()
+            self._events = None
         return self._builder.report()
 
 
@@ -290,17 +310,21 @@ def _with_input(failure: Failure, inputs: Mapping[str, Record]) -> Failure:
     return replace(failure, record=inputs.get(failure.root or failure.id))
 
 
+def _refuse_used(run_dir: Path | None) -> None:
+    """Refuse a folder that holds a run before operators are made ready."""
+    if run_dir is not None and (run_dir / EVENTS).exists():
+        raise RunError(
+            f"run folder {str(run_dir)!r} already holds a run; give another run_dir, "
+            "or remove that folder"
+        )
+
+
 def _open_events(run_dir: Path | None) -> EventFile | None:
     if run_dir is None:
         return None
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        return EventFile(run_dir / "events.jsonl")
-    except FileExistsError as error:
-        raise RunError(
-            f"run folder {str(run_dir)!r} already holds a run; give another run_dir, "
-            "or remove that folder"
-        ) from error
+        return EventFile(run_dir / EVENTS)
     except OSError as error:
         raise RunError(
             f"run folder {str(run_dir)!r} can not be written ({error.strerror}); "

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sage_dask.errors import PlanError, did_you_mean, listed
 from sage_dask.job import Observer, RunOptions
 from sage_dask.operators.basic import Filter, FlatMap, Map
+from sage_dask.operators.files.overlap import check_apart
 from sage_dask.plan import Batching, Plan
 from sage_dask.planner import make_plan
 from sage_dask.record import Record
@@ -184,7 +185,7 @@ class Pipeline:
             batch_size: Records that travel together; None to let measurements decide.
             target_task_s: Busy time in seconds that tasks are steered to.
             ordered: Write in the order of reading; False writes batches as they complete.
-            run_dir: Folder for the run's events, plan and report.
+            run_dir: Folder for the run's events, from which its report can be counted again.
             observer: Called with the progress after each write.
             max_in_flight: Most batches on their way at once.
 
@@ -231,6 +232,7 @@ class Pipeline:
             )
         self.input.check()
         self.output.check()
+        check_apart(self.input, self.output)
         plan = make_plan(
             self.name,
             self.input,

@@ -7,7 +7,7 @@ that branches can come without a new shape; today's planner writes chains.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 
 from sage_dask.errors import PlanError, did_you_mean
 from sage_dask.stage import FieldSet, Operator, Sink, Source, Stage
@@ -127,9 +127,15 @@ def describe(operator: Operator) -> str:
     shown = []
     for parameter in fields(operator):
         value = getattr(operator, parameter.name)
-        if parameter.init and parameter.repr and value != parameter.default:
+        if parameter.init and parameter.repr and value != _default(parameter):
             shown.append(f"{parameter.name}={_value(value)}")
     return f"{type(operator).__name__}({', '.join(shown)})"
+
+
+def _default(parameter: Field[object]) -> object:
+    if parameter.default_factory is not MISSING:
+        return parameter.default_factory()
+    return parameter.default
 
 
 def _value(value: object) -> str:

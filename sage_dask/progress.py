@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
@@ -70,8 +71,10 @@ class LineProgress:
         if self._unseen is None:
             return
         line = f"{self._unseen.pipeline}: {summary(self._unseen, self._unseen.elapsed_s)}"
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        # Whoever read may have gone, or the log's disk be full: no reason to end the run.
+        with suppress(OSError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
         self._unseen = None
         self._next_s = self._clock() + LINE_INTERVAL_S
 
@@ -154,10 +157,13 @@ class NoProgress:
 
 
 def show_progress(
-    stream: IO[str], *, quiet: bool = False
+    stream: IO[str] | None, *, quiet: bool = False
 ) -> LiveProgress | LineProgress | NoProgress:
-    """Return what suits a stream: a live line on a terminal, plain lines elsewhere."""
-    if quiet:
+    """Return what suits a stream: a live line on a terminal, plain lines elsewhere.
+
+    A stream that was closed before the program started is None, and gets nothing.
+    """
+    if quiet or stream is None:
         return NoProgress()
     if not stream.isatty():
         return LineProgress(stream)

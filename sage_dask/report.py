@@ -210,7 +210,8 @@ def _lines(report: Report) -> Iterable[str]:
     if report.nodes:
         yield (
             f"  balance     {report.balance_of_records:.3f} of records, "
-            f"{report.balance_of_busy_time:.3f} of busy time, over {len(report.nodes)} nodes"
+            f"{report.balance_of_busy_time:.3f} of busy time, over "
+            f"{len(report.nodes)} node{'' if len(report.nodes) == 1 else 's'}"
         )
     for what, seconds in report.startup_s.items():
         yield f"  start-up    {_duration(seconds)} {what} (not in the figures above)"

@@ -40,14 +40,14 @@ class LocalRunner:
 
     def run(self, plan: Plan, options: RunOptions) -> Report:
         """Run a plan to its end and return what it cost."""
+        job = Job(plan, options, Machines("in this process", [self.node], 1))
         executors = [TaskExecutor(task) for task in plan.stages]
         try:
             started = time.perf_counter()
             for executor in executors:
                 executor.setup()
             startup_s = {"operators": time.perf_counter() - started}
-            machines = Machines("in this process", [self.node], 1)
-            with running(Job(plan, options, machines), startup_s) as job:
+            with running(job, startup_s):
                 while (batch := job.admit()) is not None:
                     for executor in executors:
                         batch = executor.run(batch, node=self.node)

@@ -16,10 +16,11 @@ import cloudpickle
 from distributed import get_worker
 from distributed.protocol import pickle
 
-from sage_dask.errors import PlanError, RunError, SageError
+from sage_dask.errors import PlanError, RunError, SageError, StopRun
 from sage_dask.execute import TaskExecutor
 from sage_dask.plan import StagePlan
-from sage_dask.record import Batch, Record
+from sage_dask.portable import fail_stranded
+from sage_dask.record import Batch, Failure, Record
 
 # A program is sent with every task.  A megabyte in each of them is a model or a table that
 # was captured by accident, and belongs into setup().
@@ -69,10 +70,15 @@ def run_task(digest: str, pickled: bytes, batch: Batch | bytes, index: int) -> B
     if isinstance(batch, bytes):
         batch = Batch(index, *unpack(batch))
     try:
-        return _executor(digest, pickled).run(batch, node=_node())
+        batch = _executor(digest, pickled).run(batch, node=_node())
     except SageError as error:
         _drop_hidden_context(error)
         raise
+    except KeyboardInterrupt:
+        # Ctrl-C is the driver's; from an operator, it would end this worker's thread.
+        raise StopRun("an operator raised KeyboardInterrupt, so the run was stopped") from None
+    fail_stranded(batch, batch.tasks[-1].stages[-1].stage)
+    return batch
 
 
 def prepare(programs: Iterable[Program]) -> float:
@@ -91,14 +97,14 @@ def release(digests: Iterable[str]) -> None:
 
 def pack(batch: Batch) -> bytes:
     """Pickle what a worker needs of a batch, so that the scheduler passes on one blob."""
-    packed: bytes = pickle.dumps((batch.ids, batch.records))
+    packed: bytes = pickle.dumps((batch.ids, batch.records, batch.failures))
     return packed
 
 
-def unpack(packed: bytes) -> tuple[list[str], list[Record]]:
-    """Return the ids and records that ``pack`` was given."""
-    ids, records = pickle.loads(packed)
-    return ids, records
+def unpack(packed: bytes) -> tuple[list[str], list[Record], list[Failure]]:
+    """Return the ids, records and failures of the batch that ``pack`` was given."""
+    ids, records, failures = pickle.loads(packed)
+    return ids, records, failures
 
 
 def _drop_hidden_context(error: BaseException) -> None:

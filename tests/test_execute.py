@@ -278,3 +278,52 @@ def test_every_record_is_accounted_for(outcomes):
 
     assert batch.num_read == len(outcomes)
     assert len(batch.ids) == len(batch.records)
+
+
+class SpeechlessError(Exception):
+    """Breaks whoever asks what it says, or how often it was tried."""
+
+    def __str__(self):
+        raise ValueError("no words")
+
+    @property
+    def attempts(self):
+        raise RuntimeError("not counted")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (SystemExit(7), "SystemExit(7)"),
+        (GeneratorExit(), "GeneratorExit()"),
+        (SpeechlessError(), "its own message raises ValueError; mend SpeechlessError"),
+        (ValueError("x" * 5000), "x" * 2000),
+    ],
+)
+def test_whatever_an_operator_raises_fails_one_record(error, told):
+    """An exception of any kind and conduct becomes the failure of the record it came from."""
+
+    def choke(record):
+        if record["x"] == 2:
+            raise error
+        return record
+
+    stage = Stage("choke", Map(choke))
+    batch = apply_stage(stage, stage.operator, batch_of(1, 2, 3))
+
+    assert [record["x"] for record in batch.records] == [1, 3]
+    (failure,) = batch.failures
+    assert (failure.id, failure.error, failure.attempts) == ("1", type(error).__name__, 1)
+    assert failure.message == told
+
+
+def test_ctrl_c_is_no_failure():
+    """An interrupt ends the call, whichever record was at work."""
+
+    def interrupted(record):
+        raise KeyboardInterrupt
+
+    stage = Stage("wait", Map(interrupted))
+
+    with pytest.raises(KeyboardInterrupt):
+        apply_stage(stage, stage.operator, batch_of(1, 2))

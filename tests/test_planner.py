@@ -146,6 +146,14 @@ def test_a_misspelt_resource_is_recognised():
         plan(stage, worker_resources=[{"LLM": 2}])
 
 
+def test_a_name_in_the_wrong_case_is_recognised():
+    """Dask lower-cases resources that come from its settings, which is hard to see."""
+    stage = Stage("embed", Embedder(), resources={"LLM": 1})
+
+    with pytest.raises(PlanError, match="did you mean 'llm'"):
+        plan(stage, worker_resources=[{"llm": 2}])
+
+
 def test_duplicate_stage_names_are_refused():
     """Two stages of one name could not be told apart in an error."""
     with pytest.raises(PlanError, match="2 stages are called 'embed'"):

@@ -154,3 +154,16 @@ def test_progress_observes_a_real_run():
         pipeline.run(observer=observer)
 
     assert "10 of 10 done (100%)" in stream.getvalue().splitlines()[-1]
+
+
+def test_a_reader_who_left_does_not_end_the_run():
+    """Lines that nobody takes any more are dropped; a stream that never was gets none."""
+
+    class GoneStream(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    with LineProgress(GoneStream()) as progress:
+        progress(progress_of(1))
+
+    assert isinstance(show_progress(None), NoProgress)

@@ -1,13 +1,14 @@
-"""Counting a job from its events, and reading them back."""
+"""Counting a job from its events."""
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 
-from sage_dask.errors import AccountingError, SageError
-from sage_dask.events import BatchCommitted, EventFile, JobFinished, JobStarted, read_events
+from sage_dask.errors import AccountingError
+from sage_dask.events import BatchCommitted, JobFinished, JobStarted
 from sage_dask.record import StageTiming, TaskTiming
 from sage_dask.report import Report
 
@@ -68,6 +69,35 @@ def test_idle_nodes_count_in_the_balance():
     assert report.balance_of_records == pytest.approx(1 - math.sqrt(2) / 2)
 
 
+def test_a_job_that_did_nothing_has_a_report():
+    """No record and no time is no division by zero, and the figures that are none say so."""
+    report = Report.from_events([START, JobFinished("done")])
+
+    assert report.throughput == 0.0
+    assert report.stages["embed"].ms_per_record == 0.0
+    assert report.balance_of_records == 1.0
+    assert "P50 -" in str(report)
+
+
+def test_plain_values_are_what_json_takes():
+    """The dictionary goes through JSON, with the figures that are computed."""
+    plain = json.loads(json.dumps(Report.from_events(EVENTS).as_dict()))
+
+    assert (plain["num_written"], plain["throughput_per_s"]) == (6, 1.5)
+    assert plain["nodes"]["c"] == {"num_tasks": 0, "busy_s": 0.0, "num_records": 0}
+
+
+def test_the_error_that_ended_a_job_is_in_its_report():
+    """Outcome and message stand at the top of the text."""
+    report = Report.from_events([*EVENTS[:3], JobFinished("SinkError", "disk full")])
+
+    assert not report.is_done
+    assert str(report).splitlines()[:2] == [
+        "pipeline rag, job 1234abcd, on 3 Dask nodes, 3 threads: SinkError",
+        "  disk full",
+    ]
+
+
 def test_a_sound_account_passes():
     """Read + expanded equals written + failed + filtered."""
     Report.from_events(EVENTS).check_account()
@@ -102,38 +132,3 @@ def test_the_text_shows_what_people_ask_for():
         "571.429 ms/record",
     ):
         assert part in text
-
-
-def test_events_come_back_from_their_file(tmp_path):
-    """What is written is what is read, timings and all."""
-    path = tmp_path / "events.jsonl"
-    file = EventFile(path)
-    for event in EVENTS:
-        file.append(event)
-    file.close()
-
-    assert list(read_events(path)) == EVENTS
-
-
-def test_a_torn_last_line_is_left_out(tmp_path):
-    """A run killed in the middle of a line loads to its last whole event."""
-    path = tmp_path / "events.jsonl"
-    file = EventFile(path)
-    for event in EVENTS:
-        file.append(event)
-    file.close()
-    path.write_bytes(path.read_bytes()[:-7])
-
-    assert list(read_events(path)) == EVENTS[:-1]
-
-
-@pytest.mark.parametrize(
-    "line", ["\udcff", "not json", "[]", '{"kind": "unheard_of"}', '{"kind": "job_finished"}']
-)
-def test_a_damaged_line_is_named(tmp_path, line):
-    """A whole line that is no event is an error with its number, never skipped."""
-    path = tmp_path / "events.jsonl"
-    path.write_bytes(line.encode(errors="surrogateescape") + b"\n")
-
-    with pytest.raises(SageError, match=r"events\.jsonl, line 1: not an event"):
-        list(read_events(path))

@@ -10,6 +10,7 @@ import click
 
 from sage_dask.cli.examples import example
 from sage_dask.cli.exits import HELP, SOME_FAILED
+from sage_dask.cli.streams import say
 from sage_dask.progress import show_progress
 
 
@@ -33,7 +34,7 @@ def demo(folder: Path, passages: int, questions: int, nodes: int) -> None:
 
     report = run_demo(
         Demo(folder, passages, questions, nodes),
-        say=partial(click.echo, err=False),
+        say=say,
         show_progress=partial(show_progress, sys.stderr, quiet=False),
     )
     if report.num_failed:

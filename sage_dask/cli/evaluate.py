@@ -12,6 +12,7 @@ from sage_dask.cli.examples import example
 from sage_dask.cli.exits import HELP, SOME_FAILED, nothing_spent
 from sage_dask.cli.machines import chosen, describe_machines, machines, node_options
 from sage_dask.cli.output import counted, note, print_json
+from sage_dask.cli.streams import say
 from sage_dask.errors import PlanError
 from sage_dask.evaluation import retrieval_table
 from sage_dask.progress import show_progress
@@ -74,8 +75,8 @@ def evaluate(
             }
         )
     else:
-        click.echo(_WHAT_IT_IS)
-        click.echo(retrieval_table({"retrieved": quality.before, "reranked": quality.after}))
+        say(_WHAT_IT_IS)
+        say(retrieval_table({"retrieved": quality.before, "reranked": quality.after}))
     if quality.report.num_failed:
         num_failed = counted(quality.report.num_failed, "question")
         note(f"failed: {num_failed}, not in the figures")

@@ -23,7 +23,7 @@ Exit codes:
   1    the run did not do its job
   2    usage or plan error; nothing was spent
   3    done, but some records failed; they are in the failed file
-  130  interrupted with Ctrl-C
+  130  interrupted with Ctrl-C; 143 and 129 for SIGTERM and SIGHUP, in the same good order
 """
 
 

@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 import click
 
 from sage_dask.cli.exits import INTERRUPTED, PLAN, RUN
+from sage_dask.cli.signals import Terminated, signals_raise
+from sage_dask.cli.streams import say
 from sage_dask.errors import PlanError, SageError, did_you_mean, listed
 
 
@@ -51,9 +53,12 @@ class CommandGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; our own errors and Ctrl-C end it with a message and an exit code."""
+        """Run the command; our own errors and signals end it with a message and an exit code."""
         try:
-            return super().invoke(ctx)
+            with signals_raise():
+                return super().invoke(ctx)
+        except Terminated as error:
+            _exit(ctx, error, f"terminated by {error}", error.exit_code)
         except KeyboardInterrupt as error:
             _exit(ctx, error, "interrupted", INTERRUPTED)
         except SageError as error:
@@ -62,7 +67,8 @@ class CommandGroup(click.Group):
 
 def _exit(ctx: click.Context, error: BaseException, message: str, code: int) -> NoReturn:
     if ctx.params.get("traceback"):
-        click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
-    click.echo("; ".join([message, *getattr(error, "__notes__", ())]), err=True)
-    sys.stdout.flush()
+        say("".join(traceback.format_exception(error)).rstrip(), err=True)
+    say("; ".join([message, *getattr(error, "__notes__", ())]), err=True)
+    if sys.stdout is not None:
+        sys.stdout.flush()
     ctx.exit(code)

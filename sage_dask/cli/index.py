@@ -12,6 +12,7 @@ from sage_dask.cli import exits
 from sage_dask.cli.examples import example
 from sage_dask.cli.machines import chosen, describe_machines, machines, node_options
 from sage_dask.cli.output import counted, failed_file, note, print_report
+from sage_dask.cli.streams import say
 from sage_dask.indexing import index_pipeline
 from sage_dask.operators.retrieval.manifest import Manifest
 from sage_dask.operators.retrieval.vectors import KINDS
@@ -54,7 +55,7 @@ def build(passages: str, index_path: str, **given: Any) -> None:
         note(describe_machines(run, on))
         report = pipeline.run(on, observer=progress)
     print_report(report, as_json=False)
-    click.echo(describe_index(Path(index_path)))
+    say(describe_index(Path(index_path)))
     if report.num_failed:
         num_failed = counted(report.num_failed, "passage")
         note(f"failed: {num_failed}; see '{failed_file(pipeline.output)}'")
@@ -66,11 +67,11 @@ def build(passages: str, index_path: str, **given: Any) -> None:
 @click.option("--verify", is_flag=True, help="Read every file and compare its hash.")
 def info(index_path: str, verify: bool) -> None:
     """Print what INDEX holds and how it was made."""
-    click.echo(describe_index(Path(index_path)))
+    say(describe_index(Path(index_path)))
     if verify:
         folder = Path(index_path)
         Manifest.read(folder).verify(folder)
-        click.echo("  verified    every file is as it was written")
+        say("  verified    every file is as it was written")
 
 
 def describe_index(folder: Path) -> str:

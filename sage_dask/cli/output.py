@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-
+from sage_dask.cli.streams import say
 from sage_dask.operators.files.companion import failed_path
 from sage_dask.report import Report
 from sage_dask.stage import Sink
@@ -17,7 +16,7 @@ from sage_dask.stage import Sink
 
 def print_json(value: Any) -> None:
     """Print a value as strict JSON; what was not measured (NaN) is null."""
-    click.echo(json.dumps(_without_nan(value), indent=2, allow_nan=False))
+    say(json.dumps(_without_nan(value), indent=2, allow_nan=False))
 
 
 def print_report(report: Report, *, as_json: bool, quiet: bool = False) -> None:
@@ -25,13 +24,13 @@ def print_report(report: Report, *, as_json: bool, quiet: bool = False) -> None:
     if as_json:
         print_json(report.as_dict())
     elif not quiet:
-        click.echo(str(report))
+        say(str(report))
 
 
 def note(text: str, *, quiet: bool = False) -> None:
     """Say something beside the result."""
     if not quiet:
-        click.echo(text, err=True)
+        say(text, err=True)
 
 
 def counted(number: int | None, noun: str) -> str:

@@ -9,6 +9,7 @@ import click
 from sage_dask.cli.examples import example
 from sage_dask.cli.exits import nothing_spent
 from sage_dask.cli.machines import PlannedNodes, chosen, node_options
+from sage_dask.cli.streams import say
 from sage_dask.cli.target import find_pipeline
 
 
@@ -38,4 +39,4 @@ def plan(pipeline: str, form: str, **given: Any) -> None:
             batch_size=options.batch_size,
             target_task_s=options.target_task_s,
         )
-    click.echo(made.explain(form))
+    say(made.explain(form))

@@ -39,6 +39,9 @@ from sage_dask.report import Report
 # README's picture shows.
 NUM_NODES = 4
 
+# Of an answer that is shown as an example.
+_SHOWN_CHARS = 200
+
 TEMPLATE = """Answer the question from the passages, and name the passage you used.
 
 Question: {question}
@@ -109,7 +112,7 @@ def run_demo(demo: Demo, say: Say, show_progress: ShowProgress) -> Report:
         (run_dir / "report.txt").write_text(f"{report}\n")
         say(f"\n{report}\n")
         _say_quality(demo, nodes, say)
-    _say_answer(run_dir / "answers.jsonl", say)
+    _say_examples(run_dir / "answers.jsonl", say)
     say(f"answers   {run_dir / 'answers.jsonl'}")
     say(f"report    {run_dir / 'report.txt'}   (again: sage-dask report {run_dir})")
     say(f"plan      {run_dir / 'plan.md'}")
@@ -172,13 +175,19 @@ def _say_quality(demo: Demo, nodes: LocalNodes, say: Say) -> None:
     say("\n".join(f"  {line}" for line in table.splitlines()) + "\n")
 
 
-def _say_answer(answers: Path, say: Say) -> None:
-    """Show one answer, so that a stranger sees what came out."""
+def _say_examples(answers: Path, say: Say) -> None:
+    """Show some answers from the middle of the file, so that a stranger sees what came out."""
     with answers.open(encoding="utf-8") as file:
-        record = json.loads(next(file))
-    say(f"For example, {record['id']} ({record['answer_meta']['model']}, not a language model):")
-    say(f"  Q: {record['question']}")
-    say(f"  A: {' '.join(record['answer'].split())[:300]}\n")
+        records = [json.loads(line) for line in file]
+    say("For example (quoted from the passages; no language model wrote them):")
+    for record in records[len(records) // 4 :: len(records) // 3 or 1]:
+        say(f"  Q  {record['question']}")
+        say(f"  A  {_cut(' '.join(record['answer'].split()))}")
+        say(f"     from {', '.join(record['answer_meta']['sources'])}\n")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS].rsplit(' ', 1)[0]} ..."
 
 
 def _stages(pipeline: Pipeline) -> str:

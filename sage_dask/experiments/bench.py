@@ -121,7 +121,8 @@ def embed() -> Iterator[Row]:
     from sentence_transformers import SentenceTransformer
 
     torch.set_num_threads(1)
-    texts = [f"How do I {verb} item {n} of a list?" for n in range(128) for verb in _VERBS]
+    num_items = NUM_TEXTS // len(_VERBS)
+    texts = [f"How do I {verb} item {n} of a list?" for n in range(num_items) for verb in _VERBS]
     model = SentenceTransformer(str(get_model_path()), device="cpu")
     records = [{"question": text} for text in texts]
     pipeline = Pipeline("embed").source(FromIterable(records)).stage("embed", Embed())

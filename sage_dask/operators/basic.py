@@ -123,6 +123,11 @@ class Select(Operator):
         """The fields to keep must be there."""
         return self.fields
 
+    @property
+    def writes(self) -> Sequence[str]:
+        """Nothing new."""
+        return ()
+
     def fields_after(self, before: FieldSet) -> FieldSet:
         """Return exactly the kept fields."""
         return FieldSet(frozenset(self.fields), is_open=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -109,18 +110,29 @@ def test_dask_takes_the_group_as_its_own_command():
     assert dask_cli.commands["sage"] is main
 
 
-def test_interrupt_reaches_a_real_process(folder, texts):
-    """SIGINT in the middle of a run ends the process with 130 and one paragraph."""
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("SIGINT", 130, "interrupted"),
+        ("SIGTERM", 143, "terminated by SIGTERM"),
+        ("SIGHUP", 129, "terminated by SIGHUP"),
+    ],
+)
+def test_signals_reach_a_real_process(folder, texts, name, code, words):
+    """A signal in the middle of a run ends the process with its code and one paragraph."""
     texts("a", "b", "stop")
     module = Path(f"{folder}.py")
     text = module.read_text().replace(
-        "raise KeyboardInterrupt", "import signal; signal.raise_signal(signal.SIGINT)"
+        "raise KeyboardInterrupt", f"import signal; signal.raise_signal(signal.{name})"
     )
     module.write_text(text)
 
-    code = "from sage_dask.cli import main; main()"
-    command = [sys.executable, "-c", code, "run", "p.yaml", "--batch-size", "1"]
+    program = "from sage_dask.cli import main; main()"
+    command = [sys.executable, "-c", program, "run", "p.yaml", "--batch-size", "1"]
+    # A shell's background jobs ignore Ctrl-C, and their children would too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     ran = subprocess.run(command, capture_output=True, text=True)
+    signal.signal(signal.SIGINT, before)
 
-    assert ran.returncode == 130, ran.stderr
-    assert ran.stderr.endswith("interrupted; 2 records are in 'out.jsonl.partial'\n")
+    assert ran.returncode == code, ran.stderr
+    assert ran.stderr.endswith(f"{words}; 2 records are in 'out.jsonl.partial'\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 from distributed import Client, LocalCluster
@@ -344,3 +345,21 @@ def test_a_runner_can_be_passed_as_it_is():
     mixed(sink).run(Recording())
 
     assert Recording.plans == 1
+
+
+def test_a_record_that_can_not_be_sent_does_not_hold_up_the_others(cluster_client):
+    """On a cluster, what can not be pickled fails by itself, as it is read or as it is made."""
+    lock = threading.Lock()
+    items = [{"x": 0}, {"x": 1, "lock": lock}, {"x": 2}, {"x": 3}]
+    sink = Collect()
+    stuck = Pipeline("stuck").source(FromIterable(items)).map(lock_the_twos, name="make").sink(sink)
+
+    report = stuck.run(cluster_client)
+
+    assert [record["x"] for record in sink.records] == [0, 3]
+    assert {failure.stage: failure.id for failure in sink.failures} == {"read": "2", "make": "3"}
+    assert (report.num_written, report.num_failed) == (2, 2)
+
+
+def lock_the_twos(record):
+    return {**record, "lock": threading.Lock()} if record["x"] == 2 else record

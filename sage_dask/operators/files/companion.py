@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sage_dask.operators.files.jsontext import json_line_of_anything
-from sage_dask.operators.files.life import check_target, partial_path, sync_folder, writing
+from sage_dask.operators.files.life import check_target, remove_partial, sync_folder, writing
 from sage_dask.operators.files.partial import PartialFile
 from sage_dask.record import Failure
 
@@ -36,12 +36,11 @@ class FailedFile:
             output: The file or folder whose failures these are.
 
         Raises:
-            SinkError: The earlier partial can not be removed.
+            SinkError: The earlier partial can not be removed, or is another run's.
         """
         self.target = failed_path(output)
         self._rows: PartialFile | None = None
-        with writing(self.target):
-            partial_path(self.target).unlink(missing_ok=True)
+        remove_partial(self.target)
 
     @property
     def num_failures(self) -> int:

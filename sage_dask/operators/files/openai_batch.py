@@ -65,8 +65,9 @@ class ReadOpenAIBatch(LineSource):
 class WriteOpenAIBatch(RowSink):
     """Write one result line per record, and one with an error per failure.
 
-    The record's ``finish_reason``, ``usage`` and ``parameters["model"]`` go
-    along where they are there; without the first, ``"stop"`` is written.
+    Finish reason, usage and model go along as ``Generate`` left them in
+    ``<answer>_meta``, or else from the record's ``finish_reason``, ``usage`` and
+    ``parameters["model"]``.  Without a finish reason, ``"stop"`` is written.
     Failures also stand in the failed file, with the record as it was read.
 
     Args:
@@ -109,24 +110,32 @@ class WriteOpenAIBatch(RowSink):
 
     def _completion(self, record_id: str, record: Record, text: str) -> Record:
         """Return the body of a chat completion."""
-        parameters = record.get("parameters")
-        model = parameters.get("model") if isinstance(parameters, Mapping) else None
+        meta = _mapping(record, f"{self.answer}_meta")
+        usage = meta.get("usage") or record.get("usage")
         body: Record = {
             "id": f"chatcmpl-{record_id}",
             "object": "chat.completion",
             "created": self._created,
-            "model": model,
+            "model": meta.get("model") or _mapping(record, "parameters").get("model"),
             "choices": [
                 {
                     "index": 0,
                     "message": {"role": "assistant", "content": text},
-                    "finish_reason": record.get("finish_reason", "stop"),
+                    "finish_reason": meta.get("finish_reason")
+                    or record.get("finish_reason")
+                    or "stop",
                 }
             ],
         }
-        if "usage" in record:
-            body["usage"] = record["usage"]
+        if usage:
+            body["usage"] = usage
         return body
+
+
+def _mapping(record: Record, name: str) -> Mapping[str, Any]:
+    """Return what a field holds, or nothing where it is no mapping."""
+    value = record.get(name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _error_result(failure: Failure) -> Record:

@@ -7,6 +7,7 @@ is on disk the schema stands, and rows that do not fit are refused.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import Any
 
 from sage_dask.errors import SinkError
 from sage_dask.extras import require
-from sage_dask.operators.files.life import partial_path, publish, sink_error, writing
+from sage_dask.operators.files.life import open_partial, partial_path, publish, sink_error, writing
 from sage_dask.record import Record
 
 # Rows and bytes of a row group: what is in memory, and what is lost when the process dies.
@@ -43,8 +44,7 @@ class ParquetPartial:
         self._pending_rows = 0
         self._pending_bytes = 0
         self._writer: Any = None
-        with writing(target):
-            self._file = self.path.open("wb")
+        self._file = io.BufferedRandom(open_partial(target))
 
     def write(self, rows: Sequence[Record]) -> None:
         """Append rows, all of them or none.
@@ -74,6 +74,8 @@ class ParquetPartial:
         self._finish()
         with writing(self.target):
             publish(self.path, self.target)
+            # Last, because it ends the lock, and the next run may take the partial's name.
+            self._file.close()
         self.path = self.target
 
     def keep(self) -> int:
@@ -85,6 +87,7 @@ class ParquetPartial:
         if not self._file.closed:
             with suppress(SinkError):
                 self._finish()
+                self._file.close()
         return self.num_records
 
     def _fitted(self, rows: Sequence[Record]) -> Any:
@@ -161,14 +164,13 @@ class ParquetPartial:
             )
 
     def _finish(self) -> None:
-        """Write what is pending and the footer, sync and close."""
+        """Write what is pending and the footer, and sync."""
         self._end_group()
         try:
             self._open_writer()
             self._writer.close()
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._file.close()
         except OSError as error:
             raise self._broken(error) from error
 

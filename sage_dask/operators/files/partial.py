@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sage_dask.errors import SinkError
 from sage_dask.extras import require
-from sage_dask.operators.files.life import partial_path, publish, sink_error, writing
+from sage_dask.operators.files.life import open_partial, partial_path, publish, sink_error, writing
 
 _MEMBER_BYTES = 1 << 20
 
@@ -46,9 +46,8 @@ class PartialFile:
         self._pack = _packer(target)
         self._held: list[bytes] = []
         self._held_bytes = 0
-        with writing(target):
-            # Unbuffered: a full disk must be met in write, not in some later flush.
-            self._file = self.path.open("wb", buffering=0)
+        # Unbuffered: a full disk must be met in write, not in some later flush.
+        self._file = open_partial(target)
 
     def write(self, rows: Sequence[bytes]) -> None:
         """Append rows, each a whole record with its line end.
@@ -73,8 +72,9 @@ class PartialFile:
         self._end_member()
         with writing(self.target):
             os.fsync(self._file.fileno())
-            self._file.close()
             publish(self.path, self.target)
+            # Last, because it ends the lock, and the next run may take the partial's name.
+            self._file.close()
         self.path = self.target
 
     def keep(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -130,11 +131,12 @@ class IndexWriter:
 
     def abort(self) -> None:
         """Remove everything written so far."""
-        self._raw.close()
-        self._passages.abort()
-        if self._tokens is not None:
-            self._tokens.abort()
         shutil.rmtree(self._folder, ignore_errors=True)
+        tokens = [] if self._tokens is None else [self._tokens.abort]
+        for close in (self._raw.close, self._passages.abort, *tokens):
+            # Closing writes what is buffered: a full disk refuses it, and nobody wants it.
+            with suppress(OSError):
+                close()
 
     def __enter__(self) -> IndexWriter:
         return self

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from sage_dask.errors import SinkError
-from sage_dask.operators.files.life import check_target, partial_path, publish, sink_error, writing
+from sage_dask.operators.files import life
+from sage_dask.operators.files.life import (
+    check_target,
+    open_partial,
+    partial_path,
+    publish,
+    remove_partial,
+    sink_error,
+    writing,
+)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
@@ -44,3 +53,35 @@ def test_a_device_is_no_target():
     """It could not be replaced by a finished file."""
     with pytest.raises(SinkError, match="pipe or a device"):
         check_target(Path(os.devnull))
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path):
+    """While a partial is open nobody else may take, check or remove it; afterwards anyone may."""
+    target = tmp_path / "out"
+
+    with open_partial(target) as first:
+        for refused in (open_partial, check_target, remove_partial):
+            with pytest.raises(SinkError, match="written by another run"):
+                refused(target)
+        first.write(b"rows")
+
+    assert partial_path(target).read_bytes() == b"rows"
+    open_partial(target).close()
+    assert partial_path(target).read_bytes() == b""
+
+
+def test_a_partial_that_was_published_meanwhile_is_not_emptied(tmp_path: Path, monkeypatch):
+    """A run that opened the partial just before its rename gets a file of its own."""
+    target = tmp_path / "out"
+    partial_path(target).write_text("whole")
+    lock = life._lock
+
+    def publish_first(file, path):
+        if not target.exists():
+            publish(partial_path(target), target)
+        lock(file, path)
+
+    monkeypatch.setattr(life, "_lock", publish_first)
+    open_partial(target).close()
+
+    assert target.read_text() == "whole"

@@ -103,6 +103,21 @@ def test_answers_and_failures_are_result_lines(tmp_path: Path):
     assert json.loads(Path(f"{path}.failed.jsonl").read_text())["id"] == "r-2"
 
 
+def test_what_generate_says_of_an_answer_goes_along(tmp_path: Path):
+    """A truncated answer says so, and names the model that wrote it, not the one asked for."""
+    path = tmp_path / "out.jsonl"
+    meta = {"model": "small", "finish_reason": "length", "usage": {"total_tokens": 3}}
+    sink = WriteOpenAIBatch(path)
+    sink.open()
+    sink.write(["r-1"], [{"answer": "so", "answer_meta": meta, "parameters": {"model": "large"}}])
+    sink.close()
+
+    body = json.loads(path.read_text())["response"]["body"]
+
+    assert (body["model"], body["usage"]) == ("small", {"total_tokens": 3})
+    assert body["choices"][0]["finish_reason"] == "length"
+
+
 def test_the_answer_is_asked_for():
     """A plan without the answer's field is refused before the run."""
     assert WriteOpenAIBatch("x.jsonl", answer="text").reads == ("text",)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -185,3 +186,18 @@ def test_token_vectors_have_one_width(tmp_path):
     index = PassageIndex(tmp_path / "i")
     assert [passage["id"] for passage in index.passages] == ["a", "c"]
     assert [len(codes) for codes in index.token_codes([0, 1])] == [1, 2]
+
+
+def test_a_full_disk_leaves_no_folder(tmp_path):
+    """An index that finds no room is told of once, and nothing of it stays."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer = IndexWriter(tmp_path / "i", model="m")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        with pytest.raises(SinkError, match="disk full writing"):
+            add(writer, *map(str, range(2000)))
+        writer.abort()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert names_in(tmp_path) == []

@@ -1,0 +1,33 @@
+"""What tests of documents and examples share: the commands that a document shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def _blocks(document: str, language: str) -> list[str]:
+    """Return the fenced blocks of a language."""
+    return [text for found, text in _BLOCK.findall(document) if found == language]
+
+
+def _commands(document: str) -> list[str]:
+    """Return the command lines of all consoles, without their comments."""
+    lines = "\n".join(_blocks(document, "console")).splitlines()
+    return [line[2:].partition(" #")[0].strip() for line in lines if line.startswith("$ ")]
+
+
+@pytest.fixture
+def blocks() -> Callable[[str, str], list[str]]:
+    """Lend the function that finds a document's blocks of a language."""
+    return _blocks
+
+
+@pytest.fixture
+def commands() -> Callable[[str], list[str]]:
+    """Lend the function that finds a document's command lines."""
+    return _commands

@@ -1,0 +1,121 @@
+"""Events in their file: what is written is what is read."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+
+from sage_dask.errors import RunError, SageError
+from sage_dask.events import BatchCommitted, EventFile, JobFinished, JobStarted, read_events
+from sage_dask.record import StageTiming, TaskTiming
+
+TIMING = TaskTiming(
+    "a+b", "node-0", 2.0, 0.5, (StageTiming("a", 1.5, 4, 3), StageTiming("b", 0.5, 3, 3))
+)
+EVENTS = [
+    JobStarted(
+        pipeline="rag",
+        job="1234abcd",
+        runner="on 1 Dask nodes, 1 threads",
+        nodes=["node-0"],
+        num_threads=1,
+        startup_s={"cluster": 1.5},
+        stages=["a", "b"],
+        started_at="2026-01-01T00:00:00+00:00",
+        versions={"dask": "1"},
+        output="answers.jsonl",
+    ),
+    BatchCommitted(0, 4, 3, 1, 0, 0, 0.5, 2.0, [TIMING], {"a: Wörtlich": 1}),
+    JobFinished("done"),
+]
+
+
+def write(path, events=EVENTS):
+    """Write events to a file."""
+    file = EventFile(path)
+    for event in events:
+        file.append(event)
+    file.close()
+
+
+def test_events_come_back_from_their_file(tmp_path):
+    """What is written is what is read, timings and all."""
+    path = tmp_path / "events.jsonl"
+    write(path)
+
+    assert list(read_events(path)) == EVENTS
+
+
+def test_a_torn_last_line_is_left_out(tmp_path):
+    """A run killed in the middle of a line loads to its last whole event."""
+    path = tmp_path / "events.jsonl"
+    write(path)
+    path.write_bytes(path.read_bytes()[:-7])
+
+    assert list(read_events(path)) == EVENTS[:-1]
+
+
+@pytest.mark.parametrize(
+    "line", ["\udcff", "not json", "[]", '{"kind": "unheard_of"}', '{"kind": "job_finished"}']
+)
+def test_a_damaged_line_is_named(tmp_path, line):
+    """A whole line that is no event is an error with its number, never skipped."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(line.encode(errors="surrogateescape") + b"\n")
+
+    with pytest.raises(SageError, match=r"events\.jsonl, line 1: not an event"):
+        list(read_events(path))
+
+
+def test_events_are_on_file_as_they_come(tmp_path):
+    """A run that is killed leaves all events up to its last write."""
+    path = tmp_path / "events.jsonl"
+    file = EventFile(path)
+
+    file.append(EVENTS[0])
+
+    assert list(read_events(path)) == EVENTS[:1]
+    file.close()
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path):
+    """Events of an earlier run stay what they are."""
+    path = tmp_path / "events.jsonl"
+    write(path)
+
+    with pytest.raises(FileExistsError):
+        EventFile(path)
+
+    assert list(read_events(path)) == EVENTS
+
+
+def test_an_event_that_is_damaged_in_the_middle_is_named_by_its_line(tmp_path):
+    """The events before it are read, and then the line is told."""
+    path = tmp_path / "events.jsonl"
+    write(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"{broken\n" + lines[2])
+    events = read_events(path)
+
+    assert next(events) == EVENTS[0]
+    with pytest.raises(SageError, match=r"events\.jsonl, line 2: not an event"):
+        next(events)
+
+
+def test_a_full_disk_is_told_and_leaves_whole_events(tmp_path):
+    """An event for which there is no room ends the run with the file's name and the mend."""
+    path = tmp_path / "events.jsonl"
+    file = EventFile(path)
+    file.append(EVENTS[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+        with pytest.raises(RunError, match=r"events\.jsonl' \(File too large\); free space"):
+            file.append(EVENTS[1])
+        file.append(EVENTS[2])
+        file.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert list(read_events(path)) == EVENTS[:1]

@@ -1,0 +1,371 @@
+"""One run seen from the driver: order, accounts, errors and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sage_dask import Collect, Failure, FromIterable, Pipeline, SourceItem
+from sage_dask.errors import AccountingError, PlanError, RunError, SinkError, SourceError
+from sage_dask.job import Job, Machines, RunOptions
+from sage_dask.record import StageTiming, TaskTiming
+from sage_dask.stage import Source
+from sage_dask.testing import FakeClock
+
+HERE = Machines("in a test", ["n0", "n1"], 2)
+
+
+def numbers(count):
+    """Return a source of records {"x": 0}, {"x": 1}, ... called "0", "1", ..."""
+    return FromIterable([{"id": n, "x": n} for n in range(count)], id="id")
+
+
+def started(source, sink=None, *, batch_size=2, **options):
+    """Return a job that has started, and its clock."""
+    clock = FakeClock(100.0)
+    pipeline = Pipeline("p").source(source).map(dict).sink(sink or Collect())
+    job = Job(pipeline.plan(batch_size=batch_size), RunOptions(**options), HERE, clock=clock)
+    job.start({"operators": 0.5})
+    return job, clock
+
+
+def done(batch, node="n0", seconds=1.0):
+    """Return a batch as a worker gives it back."""
+    timing = StageTiming("dict", seconds, len(batch), len(batch))
+    batch.tasks.append(TaskTiming("dict", node, seconds, 0.0, (timing,)))
+    return batch
+
+
+class Breaking(Source):
+    """Gives some records and breaks."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def read(self):
+        for n in range(self.count):
+            yield SourceItem(str(n), {"x": n})
+        raise OSError("cable pulled")
+
+
+def test_batches_are_written_in_the_order_of_reading():
+    """A batch that is back early waits for those before it."""
+    sink = Collect()
+    job, _ = started(numbers(6), sink)
+    first, second, third = (job.admit() for _ in range(3))
+
+    job.settle(done(third))
+    job.settle(done(second))
+    before = list(sink.ids)
+    job.settle(done(first))
+
+    assert before == []
+    assert sink.ids == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_unordered_batches_are_written_as_they_come():
+    """Without order, a batch is written the moment it is back."""
+    sink = Collect()
+    job, _ = started(numbers(4), sink, ordered=False)
+    first, second = job.admit(), job.admit()
+
+    job.settle(done(second))
+    job.settle(done(first))
+
+    assert sink.ids == ["2", "3", "0", "1"]
+
+
+def test_unwritten_batches_are_counted_until_they_are_written():
+    """A batch that waits for an earlier one still counts: it is in the driver's memory."""
+    job, _ = started(numbers(4))
+    first, second = job.admit(), job.admit()
+
+    job.settle(done(second))
+    waiting = job.num_unwritten
+    job.settle(done(first))
+
+    assert waiting == 2
+    assert job.num_unwritten == 0
+
+
+def test_time_runs_from_the_start_to_the_last_write():
+    """Latency goes from admission to write, and the makespan from start to last write."""
+    job, clock = started(numbers(4))
+    first = job.admit()
+    clock.advance(1.0)
+    second = job.admit()
+    clock.advance(2.0)
+    job.settle(done(first))
+    clock.advance(4.0)
+    job.settle(done(second))
+    clock.advance(50.0)
+
+    report = job.finish()
+
+    assert report.makespan_s == 7.0
+    assert (report.latency.p50_s, report.latency.p99_s) == (3.0, 6.0)
+    assert report.throughput == 4 / 7.0
+
+
+def test_the_report_counts_nodes_that_did_nothing():
+    """A node without a task stands in the report with zeros."""
+    job, _ = started(numbers(2))
+    job.settle(done(job.admit()))
+
+    report = job.finish()
+
+    assert [(name, node.num_records) for name, node in report.nodes.items()] == [
+        ("n0", 2),
+        ("n1", 0),
+    ]
+    assert report.startup_s == {"operators": 0.5}
+
+
+def test_a_batch_that_lost_a_record_is_refused():
+    """What came back must account for what set out; nothing of it is written."""
+    sink = Collect()
+    job, _ = started(numbers(2), sink)
+    batch = done(job.admit())
+    del batch.ids[0], batch.records[0]
+
+    with pytest.raises(AccountingError, match="set out with 2 records and accounts for 1"):
+        job.settle(batch)
+
+    assert sink.records == []
+
+
+def test_an_account_that_does_not_add_up_is_found_before_the_output_is_published():
+    """A record that is nowhere fails the run, and the sink is not closed as if all were well."""
+
+    class Closing(Collect):
+        closed = 0
+
+        def close(self):
+            self.closed += 1
+
+    sink = Closing()
+    job, _ = started(numbers(2), sink)
+    job.settle(done(job.admit()))
+    # Nothing outside can unbalance the account; only a defect of the job could.
+    job._builder._counts["num_written"] -= 1
+
+    with pytest.raises(AccountingError, match=r"read 2 .* but written 1"):
+        job.finish()
+
+    assert sink.closed == 0
+
+
+def test_a_job_can_not_finish_with_batches_on_their_way():
+    """A batch that never came back is an error, not a shorter output."""
+    job, _ = started(numbers(4))
+    job.admit()
+
+    with pytest.raises(RunError, match="1 batches never came back"):
+        job.finish()
+
+
+def test_failures_get_their_record_from_the_inputs_that_were_kept():
+    """The inputs are asked for only when something failed, and only then unpacked."""
+    sink = Collect()
+    job, _ = started(numbers(4), sink)
+    first, second = job.admit(), job.admit()
+    asked = []
+
+    def inputs_of(batch):
+        ids, records = list(batch.ids), list(batch.records)
+
+        def inputs():
+            asked.append(batch.index)
+            return ids, records
+
+        return inputs
+
+    job.keep_inputs(0, inputs_of(first))
+    job.keep_inputs(1, inputs_of(second))
+    second.ids, second.records = ["2"], [{"id": 2, "x": 2}]
+    second.failures = [Failure("3", "dict", "ValueError", "no")]
+    job.settle(done(first))
+    job.settle(done(second))
+
+    assert asked == [1]
+    assert [failure.record for failure in sink.failures] == [{"id": 3, "x": 3}]
+
+
+def test_inputs_are_let_go_with_the_write():
+    """A written batch leaves nothing behind that could be asked for."""
+    job, _ = started(numbers(2))
+    batch = job.admit()
+
+    job.settle(done(batch))
+
+    with pytest.raises(KeyError):
+        job.ids_of(batch.index)
+
+
+def test_a_batch_of_bad_rows_alone_is_settled_while_reading():
+    """Rows that can not be processed are written as failures without a task."""
+    sink = Collect()
+    source = FromIterable(
+        [{"id": "a"}, {"id": "b"}, {"id": "a"}, {"id": "b"}, {"id": "c"}], id="id"
+    )
+    job, _ = started(source, sink, ordered=False)
+
+    batches = [job.admit(), job.admit()]
+
+    assert [batch.ids for batch in batches] == [["a", "b"], ["c"]]
+    assert [failure.id for failure in sink.failures] == ["a", "b"]
+
+
+def test_a_source_that_breaks_is_told_after_the_records_before_it():
+    """Everything that was read is written, also the part of a batch, and then the error flies."""
+    sink = Collect()
+    job, _ = started(Breaking(3), sink)
+
+    for batch in iter(job.admit, None):
+        job.settle(done(batch))
+
+    assert sink.ids == ["0", "1", "2"]
+    with pytest.raises(SourceError, match="broke after record 3: OSError: cable pulled"):
+        job.finish()
+
+
+def test_a_crash_does_not_make_batches_larger():
+    """A batch without a task says nothing about speed: workers may have died of its size."""
+    job, _ = started(numbers(500), batch_size=None)
+    batch = job.admit()
+    size = job.size.records()
+    batch.failures = [Failure(i, "worker", "KilledWorker", "died") for i in batch.ids]
+    batch.ids, batch.records = [], []
+
+    job.settle(batch)
+
+    assert job.size.records() == size
+
+
+def test_an_aborted_job_says_where_the_output_is():
+    """The sink's sentence is added to the error, and the report tells the outcome."""
+    job, _ = started(numbers(4))
+    job.settle(done(job.admit()))
+    error = KeyboardInterrupt()
+
+    job.abort(error)
+
+    assert error.__notes__ == ["2 records and 0 failures are in memory"]
+
+
+def test_a_sink_that_can_not_abort_does_not_hide_the_error():
+    """Whatever the sink raises becomes a note of the error that ended the run."""
+
+    class Stuck(Collect):
+        def abort(self):
+            raise OSError("disk gone")
+
+    job, _ = started(numbers(4), Stuck())
+    error = SinkError("disk full")
+
+    job.abort(error)
+
+    assert error.__notes__ == ["and the output could not be left in order: disk gone"]
+
+
+def test_a_job_that_never_started_leaves_the_sink_alone():
+    """An output that was not opened holds an earlier run's records, which are not ours to tell."""
+    sink = Collect()
+    plan = Pipeline("p").source(numbers(1)).map(dict).sink(sink).plan()
+    error = RunError("no room")
+
+    Job(plan, RunOptions(), HERE).abort(error)
+
+    assert not hasattr(error, "__notes__")
+
+
+def test_the_source_is_closed_when_the_job_ends():
+    """A generator that reads a file is told to stop, however the job ends."""
+    log = []
+
+    class Open(Source):
+        def read(self):
+            try:
+                for n in range(100):
+                    yield SourceItem(str(n), {})
+            finally:
+                log.append("closed")
+
+    job, _ = started(Open())
+    job.admit()
+
+    job.abort(RunError("enough"))
+
+    assert log == ["closed"]
+
+
+def test_a_run_folder_that_holds_a_run_is_refused_at_once(tmp_path):
+    """The folder is refused when the job is made, before operators are made ready."""
+    (tmp_path / "events.jsonl").touch()
+    plan = Pipeline("p").source(numbers(1)).map(dict).sink(Collect()).plan()
+
+    with pytest.raises(RunError, match="already holds a run; give another run_dir"):
+        Job(plan, RunOptions(run_dir=tmp_path), HERE)
+
+
+def test_a_job_that_did_not_start_leaves_its_run_folder_free(tmp_path):
+    """A run that failed before its first record can be repeated with the same run folder."""
+    folder = tmp_path / "run"
+    plan = Pipeline("p").source(numbers(1)).map(dict).sink(Collect()).plan()
+
+    Job(plan, RunOptions(run_dir=folder), HERE)
+
+    assert not folder.exists()
+
+
+def test_a_run_folder_that_can_not_be_made_is_told(tmp_path):
+    """A file in the folder's place is named, with what to do."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(RunError, match=r"file' can not be written .*; give another run_dir"):
+        started(numbers(1), run_dir=tmp_path / "file")
+
+
+def test_an_aborted_run_ends_its_events_with_the_error(tmp_path):
+    """The last event tells the class and the message of what ended the run."""
+    job, _ = started(numbers(4), run_dir=tmp_path)
+    job.settle(done(job.admit()))
+
+    job.abort(SinkError("disk full"))
+
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [event["kind"] for event in events] == ["job_started", "batch_committed", "job_finished"]
+    assert (events[-1]["outcome"], events[-1]["message"]) == ("SinkError", "disk full")
+
+
+def test_an_interrupt_after_the_end_does_not_raise_another_error(tmp_path):
+    """Ctrl-C between the last event and the return finds the events closed, and stays itself."""
+    job, _ = started(numbers(1), run_dir=tmp_path)
+    job.settle(done(job.admit()))
+    job.finish()
+    error = KeyboardInterrupt()
+
+    job.abort(error)
+
+    assert not any("events" in note for note in error.__notes__)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_window_without_room_is_refused(limit):
+    """No batch could ever set out, and the run would end well with nothing done."""
+    with pytest.raises(PlanError, match=rf"max_in_flight={limit} must be at least 1"):
+        RunOptions(max_in_flight=limit)
+
+
+def test_progress_grows_with_the_clock():
+    """The observer is told counts and elapsed time after each write."""
+    seen = []
+    job, clock = started(numbers(4), observer=seen.append)
+    batches = [job.admit(), job.admit()]
+    for batch in batches:
+        clock.advance(2.0)
+        job.settle(done(batch))
+
+    assert [(p.num_read, p.num_written, p.elapsed_s) for p in seen] == [(2, 2, 2.0), (4, 4, 4.0)]
+    assert [p.expected for p in seen] == [4, 4]
