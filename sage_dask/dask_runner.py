@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 import dask
-from distributed import Client, Future, KilledWorker, as_completed
+from distributed import Client, Future, KilledWorker
+from distributed.client import FutureCancelledError
 from distributed.comm import resolve_address
 
 from sage_dask.errors import RunError, SageError
@@ -120,7 +123,7 @@ class _Window:
         self._size = size
         self._in_flight: dict[Future, _Sent] = {}
         self._suspects: deque[_Sent] = deque()
-        self._completed = as_completed(loop=client.loop, with_results=True, raise_errors=False)
+        self._completed: SimpleQueue[tuple[Future, Any]] = SimpleQueue()
         self._is_exhausted = False
 
     def run(self) -> None:
@@ -128,8 +131,7 @@ class _Window:
         try:
             self._fill()
             while self._in_flight:
-                for future, result in self._completed.next_batch():
-                    self._take(future, result)
+                self._take(*self._completed.get())
                 self._fill()
         finally:
             # Empty unless something went wrong.
@@ -166,7 +168,19 @@ class _Window:
         # of the driver's time), and with a later place in the queue for every later call.
         future = self._client.get(output.dask, output.key, sync=False, fifo_timeout="0s")
         self._in_flight[future] = sent
-        self._completed.add(future)
+        self._client.loop.add_callback(self._fetch, future)
+
+    async def _fetch(self, future: Future) -> None:
+        """Put a result, or the error in its place, where the driver waits for it.
+
+        Dask's ``as_completed`` never tells of a batch that was done, was lost with its worker
+        before it was fetched, and then failed.
+        """
+        try:
+            result = await self._client.gather(future, asynchronous=True)
+        except (Exception, CancelledError) as error:
+            result = error
+        self._completed.put((future, result))
 
     def _packed(self, batch: Batch) -> bytes:
         """Pickle a batch; records that can not be fail here, and are kept as they are."""
@@ -189,15 +203,15 @@ class _Window:
     def _take(self, future: Future, result: Any) -> None:
         sent = self._in_flight.pop(future)
         try:
-            if future.status == "finished":
-                self._job.settle(result)
-            elif future.status == "error":
-                self._take_error(sent, result[1])
-            else:
+            if isinstance(result, CancelledError | FutureCancelledError):
                 raise RunError(
                     f"job {self._job.id!r}: the cluster dropped its tasks ({future.status}); the "
                     "scheduler went away, or someone cancelled them; run again"
                 )
+            if isinstance(result, BaseException):
+                self._take_error(sent, result)
+            else:
+                self._job.settle(result)
         finally:
             # Also where writing fails: the error's frames would keep the result on its worker.
             future.release()

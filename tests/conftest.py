@@ -1,4 +1,4 @@
-"""What tests of documents and examples share: the commands that a document shows."""
+"""What all tests share: no deadlines, and the commands that a document shows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import re
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no defect: tests say what must hold, never how fast.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

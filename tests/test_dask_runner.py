@@ -33,6 +33,7 @@ def small_cluster(n_workers=1, threads=1):
         n_workers=n_workers,
         threads_per_worker=threads,
         processes=False,
+        resources={"LLM": 1},
         dashboard_address="127.0.0.1:0",
         scheduler_kwargs={"dashboard": False},
         memory_limit=0,
@@ -213,8 +214,13 @@ def test_batches_are_served_in_the_order_of_reading(client):
     assert [record["x"] for record in sink.records] == list(range(120))
 
 
-def test_a_batch_goes_through_before_later_ones_begin(client):
-    """The second task of an early batch is served before the first task of a late one."""
+@pytest.mark.parametrize("needs", [{}, {"LLM": 1}])
+def test_a_batch_goes_through_before_later_ones_begin(client, needs):
+    """The second task of an early batch is served before the first task of a late one.
+
+    Tasks that need resources are all given to the worker at once, so it is their priority that
+    decides.
+    """
     Noted.log.clear()
     HoldFirst.reset()
 
@@ -226,9 +232,9 @@ def test_a_batch_goes_through_before_later_ones_begin(client):
     (
         Pipeline("p")
         .source(LetGo(30))
-        .stage("hold", HoldFirst())
-        .stage("one", Noted("one"))
-        .stage("two", Noted("two"), fuse=False)
+        .stage("hold", HoldFirst(), resources=needs)
+        .stage("one", Noted("one"), resources=needs)
+        .stage("two", Noted("two"), resources=needs, fuse=False)
         .sink(Collect())
         .run(client, batch_size=1, max_in_flight=40)
     )
@@ -329,6 +335,25 @@ def test_a_module_that_workers_lack_is_told(nodes):
     """A program that a worker can not load names the worker, the module and the mend."""
     with pytest.raises(RunError, match=r"worker tcp://.*no_such_module.*must be installed there"):
         pipeline(numbers(3)).stage("absent", Absent()).run(nodes)
+
+
+def test_a_result_that_can_not_be_read_here_ends_the_run(nodes):
+    """A value that exists in a worker alone is an error of the run, not an endless wait."""
+
+    def read_in(pid):
+        import os
+
+        if os.getpid() != pid:
+            raise ImportError("only on its worker")
+
+    class Local:
+        def __reduce__(self):
+            import os
+
+            return read_in, (os.getpid(),)
+
+    with pytest.raises(RunError, match="ImportError: only on its worker"):
+        pipeline(numbers(3), lambda record: {"x": Local()}).run(nodes)
 
 
 def test_a_crash_fails_its_batch_alone(nodes):
