@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import zlib
 from pathlib import Path
 
@@ -73,3 +74,11 @@ def cli():
 def texts():
     """Lend the function that writes the pipeline's input."""
     return write_texts
+
+
+@pytest.fixture(autouse=True)
+def default_hangup():
+    """Hang up as a terminal does: under ``nohup``, and in some CI, the signal is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
