@@ -140,13 +140,9 @@ def load_embedder(name: str = MINILM, *, threads: int = 1) -> Embedder:
     Raises:
         SetupError: The model can not be loaded.
     """
-
-    def make() -> Embedder:
-        package = _package(f"the embedding model {name!r}")
-        return Embedder(_loaded(package.SentenceTransformer, name), name)
-
-    embedder: Embedder = _models.get(("embedder", name), make)
-    _set_threads(threads)
+    embedder: Embedder = _load(
+        "SentenceTransformer", name, Embedder, f"the embedding model {name!r}", threads
+    )
     return embedder
 
 
@@ -160,14 +156,23 @@ def load_cross_encoder(name: str, *, threads: int = 1) -> CrossEncoder:
     Raises:
         SetupError: The model can not be loaded.
     """
-
-    def make() -> CrossEncoder:
-        package = _package(f"the cross-encoder {name!r}")
-        return CrossEncoder(_loaded(package.CrossEncoder, name), name)
-
-    encoder: CrossEncoder = _models.get(("cross-encoder", name), make)
-    _set_threads(threads)
+    encoder: CrossEncoder = _load(
+        "CrossEncoder", name, CrossEncoder, f"the cross-encoder {name!r}", threads
+    )
     return encoder
+
+
+def _load(
+    kind: str, name: str, wrapper: Callable[[Any, str], Any], needed_by: str, threads: int
+) -> Any:
+    """Return the model of a sentence-transformers class that this process has, or load it."""
+
+    def make() -> Any:
+        return wrapper(_loaded(getattr(_package(needed_by), kind), name), name)
+
+    model = _models.get((kind, name), make)
+    _set_threads(threads)
+    return model
 
 
 def _package(needed_by: str) -> Any:
