@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 import cloudpickle
 from distributed import get_worker
+from distributed.comm import get_address_host, resolve_address
 from distributed.protocol import pickle
 
 from sage_dask.errors import PlanError, RunError, SageError, StopRun
 from sage_dask.execute import TaskExecutor
+from sage_dask.nodes import NODE, node_name
 from sage_dask.plan import StagePlan
 from sage_dask.portable import fail_stranded
 from sage_dask.record import Batch, Failure, Record
@@ -120,11 +122,15 @@ def _drop_hidden_context(error: BaseException) -> None:
 
 
 def _node() -> str:
-    """Return the name of this worker; Dask's own schedulers run tasks without one."""
+    """Return the name of this worker's node; Dask's own schedulers run tasks without one."""
     try:
-        return str(get_worker().name)
+        worker = get_worker()
     except ValueError:
         return "local"
+    declared = worker.startup_information.get(NODE)
+    # As the scheduler does, which takes a host by its number.
+    host = get_address_host(resolve_address(worker.contact_address))
+    return node_name(declared and declared(worker), host)
 
 
 def _executor(digest: str, pickled: bytes) -> TaskExecutor:

@@ -132,6 +132,20 @@ def test_later_tasks_of_a_chain_take_the_batch_as_it_is():
     assert [timing.node for timing in second.tasks] == ["local", "local"]
 
 
+def test_a_host_counts_by_its_number(monkeypatch):
+    """A worker that is reached by a name is on the node that the scheduler resolves it to."""
+
+    class FakeDaskWorker:
+        contact_address = "tcp://localhost:1234"
+        startup_information = {}  # noqa: RUF012 - read only
+
+    monkeypatch.setattr(worker, "get_worker", FakeDaskWorker)
+
+    done = run_task(*make_program(task_of(Logged()), job="j"), batch("a"), 0)
+
+    assert [timing.node for timing in done.tasks] == ["127.0.0.1"]
+
+
 def test_a_released_program_stays_released():
     """A task that outlives its job's end is dropped; it does not load the model again."""
     program = make_program(task_of(Logged()), job="j")

@@ -51,11 +51,28 @@ def is_ignored(signal_number):
 
 def test_nodes_have_names_threads_and_resources(nodes):
     """Nodes are numbered from zero, and each supplies what was asked for."""
+    assert nodes.names == ["node-0", "node-1"]
     assert sorted(worker["name"] for worker in workers(nodes)) == ["node-0", "node-1"]
+    assert sorted(worker["node"] for worker in workers(nodes)) == ["node-0", "node-1"]
     assert [worker["nthreads"] for worker in workers(nodes)] == [2, 2]
     assert [worker["resources"] for worker in workers(nodes)] == [{"LLM": 4}] * 2
     assert [worker["memory_limit"] for worker in workers(nodes)] == [1 << 30] * 2
     assert repr(nodes) == "<LocalNodes 2 x 2 threads>"
+
+
+def test_a_node_of_several_workers_shares_out_what_it_has():
+    """Threads, resources and memory are those of the node; its workers share its name."""
+    with LocalNodes(
+        1, threads=4, workers_per_node=2, resources={"LLM": 2}, memory_limit="1GiB", dashboard=None
+    ) as nodes:
+        told = sorted(workers(nodes), key=lambda worker: worker["name"])
+
+        assert repr(nodes) == "<LocalNodes 1 x 4 threads in 2 workers>"
+    assert [worker["name"] for worker in told] == ["node-0/0", "node-0/1"]
+    assert [worker["node"] for worker in told] == ["node-0"] * 2
+    assert [worker["nthreads"] for worker in told] == [2, 2]
+    assert [worker["resources"] for worker in told] == [{"LLM": 1}] * 2
+    assert [worker["memory_limit"] for worker in told] == [1 << 29] * 2
 
 
 def test_each_node_is_a_process_of_its_own(nodes):
@@ -160,11 +177,19 @@ if __name__ == "__main__":
     assert len(log.read_text().splitlines()) == 1
 
 
-@pytest.mark.parametrize(("num_nodes", "threads"), [(0, 1), (1, 0), (-1, 1)])
-def test_nodes_that_could_run_nothing_are_refused(num_nodes, threads):
-    """No node or no thread is told before anything is started, with what to do instead."""
-    with pytest.raises(PlanError, match=r"needs one node and one thread at least; leave"):
-        LocalNodes(num_nodes, threads=threads)
+@pytest.mark.parametrize("sizes", [(0, 1, 1), (1, 0, 1), (-1, 1, 1), (1, 1, 0)])
+def test_nodes_that_could_run_nothing_are_refused(sizes):
+    """No node, thread or worker is told before anything is started, with what to do instead."""
+    num_nodes, threads, workers_per_node = sizes
+
+    with pytest.raises(PlanError, match=r"needs one node, one thread and one worker at least; lea"):
+        LocalNodes(num_nodes, threads=threads, workers_per_node=workers_per_node)
+
+
+def test_a_node_that_can_not_be_shared_out_is_refused():
+    """Three threads over two workers are told before anything is started."""
+    with pytest.raises(PlanError, match=r"threads of 3 per node can not be split evenly"):
+        LocalNodes(1, threads=3, workers_per_node=2)
 
 
 NO_GUARD = """
