@@ -51,6 +51,22 @@ class RunError(SageError):
     """A run ended without doing its job."""
 
 
+class PolicyError(RunError):
+    """A placement policy raised, was slow, or chose a node that can not take the task."""
+
+    def __init__(self, message: str, where: str = "") -> None:
+        super().__init__(message, where)
+        self.where = where
+
+    def __str__(self) -> str:
+        # The policy ran on the scheduler, so its traceback has to travel as text.
+        return f"{self.args[0]}\n\n{self.where}" if self.where else str(self.args[0])
+
+
+class InvariantError(SageError):
+    """The scheduler's counts contradict each other; a defect of sage_dask."""
+
+
 class AccountingError(RunError):
     """Records that were read are neither written, failed nor filtered."""
 

@@ -1,0 +1,563 @@
+"""The scheduler's core: events in, instructions with a reason out.
+
+It has no clock, no I/O and no Dask.  The same core decides in the scheduler
+plugin, in the simulator and in the tests, so what is simulated is what runs.
+Every event says when it happened; ``dispatch`` then says what starts where.  A
+task gets its node, its resources and its gate slots at once or waits holding
+nothing, so no number of waiting tasks can deadlock it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+from sage_dask.errors import InvariantError, PolicyError
+from sage_dask.scheduling import explain, invariants
+from sage_dask.scheduling.cluster_view import LineView
+from sage_dask.scheduling.durations import Durations
+from sage_dask.scheduling.fifo import Fifo
+from sage_dask.scheduling.gate import Gates
+from sage_dask.scheduling.guard import GuardedPolicy
+from sage_dask.scheduling.jobs import Job, Jobs
+from sage_dask.scheduling.ledger import Lease, Ledger
+from sage_dask.scheduling.nodes import Nodes, Worker, WorkerInfo
+from sage_dask.scheduling.policies import DEFAULT, make_policy
+from sage_dask.scheduling.policy import Policy, Wait
+from sage_dask.scheduling.queue import Entry, Line, Order, Queue
+from sage_dask.scheduling.reservation import Reservations
+from sage_dask.scheduling.statistics import (
+    DispatcherStatistics,
+    NodeStatistics,
+    Notice,
+    Start,
+)
+from sage_dask.scheduling.story import Stories
+from sage_dask.scheduling.view import Key, TaskView
+
+OnPolicyError: TypeAlias = Literal["fail", "fallback"]
+
+# Nodes come and go; a task that nothing can take for this long is worth a word.
+GRACE_S = 2.0
+
+# A cancelled task that runs on for this long is worth a word, too.
+ENDLESS_S = 60.0
+
+
+class Dispatcher:
+    """Decides which task runs next, and where.
+
+    Args:
+        policy: A policy's name or an instance.
+        saturation: Tasks that a worker is given per thread; above 1.0 the next one is there
+            before the last has ended, and can not be placed elsewhere any more.
+        patience_s: How long the first task of all may be blocked before a place is kept for it.
+        on_policy_error: ``"fail"`` stops dispatching when the policy does something wrong;
+            ``"fallback"`` goes on with ``fifo`` and a notice.
+        num_stories: Tasks whose stories are kept.
+        timer: A clock in seconds that tells how long a policy takes; None where there is none.
+    """
+
+    def __init__(
+        self,
+        policy: str | Policy = DEFAULT,
+        *,
+        saturation: float = 1.0,
+        patience_s: float = 5.0,
+        on_policy_error: OnPolicyError = "fail",
+        num_stories: int = 4096,
+        timer: Callable[[], float] | None = None,
+    ) -> None:
+        self.durations = Durations()
+        self.nodes = Nodes(self.durations, saturation)
+        self.gates = Gates()
+        self.jobs = Jobs()
+        self.queue = Queue(lambda demand: self.nodes.pool(demand.fit))
+        self.ledger = Ledger()
+        self.stories = Stories(num_stories)
+        self.failure: PolicyError | None = None
+        """What the policy did wrong; nothing is dispatched until another one is set."""
+        self.on_policy_error = on_policy_error
+        self._timer = timer
+        self._policy = GuardedPolicy(make_policy(policy), timer)
+        self._reservations = Reservations(self.nodes, self.gates, patience_s)
+        self._changed_jobs: set[Job] = set()
+        self._waiting_lines: list[Line] = []
+        self._notices: list[Notice] = []
+        self._decisions: Counter[str] = Counter()
+        self._num_decisions = 0
+        self._num_reserved = 0
+        self._num_policy_errors = 0
+
+    # Machines
+
+    def worker_joined(self, info: WorkerInfo, now_s: float) -> None:
+        """Note a worker that can take tasks from now on."""
+        if info.address not in self.nodes.workers:
+            self.nodes.join(info, now_s)
+
+    def worker_left(self, address: str, now_s: float) -> list[Key]:
+        """Note that a worker is gone, with all that its tasks held.
+
+        Returns:
+            Keys of its tasks; they are not queued again until they are ready again.
+        """
+        if address not in self.nodes.workers:
+            return []
+        lost = [key for key, lease in self.ledger.running.items() if lease.worker == address]
+        for key in lost:
+            self.task_ended(key, now_s, how="lost with its worker")
+        for key, worker in list(self.ledger.abandoned):
+            if worker == address:
+                self.abandoned_ended(key, worker, now_s)
+        self.nodes.leave(address)
+        return lost
+
+    def worker_running(self, address: str, is_running: bool) -> None:
+        """Note that a worker takes tasks again, or is paused or closing."""
+        if address in self.nodes.workers:
+            self.nodes.set_running(address, is_running)
+
+    def node_measured(
+        self, node: str, memory: float | None, cpu: float | None, now_s: float
+    ) -> None:
+        """Note what share of its memory and its processor a node uses."""
+        if node in self.nodes:
+            self.nodes.measure(node, memory, cpu, now_s)
+
+    # Tasks
+
+    def job_arrived(
+        self, name: str, weight: float = 1.0, quota: Mapping[str, float] | None = None
+    ) -> None:
+        """Note what a job asks for itself; names of jobs are ``"pipeline/id"``."""
+        self.jobs.declare(name, weight, quota or {})
+        self._changed_jobs.update(self.jobs)
+
+    def job_left(self, name: str) -> None:
+        """Note that a job is over."""
+        self.jobs.withdraw(name)
+
+    def task_ready(self, task: TaskView, now_s: float) -> None:
+        """Note a task that could run; one that waits or runs already is ignored."""
+        if task.key in self.queue or task.key in self.ledger.running:
+            return
+        self._push(task)
+        self.stories.add(task.key, now_s, "queued")
+
+    def task_running(self, task: TaskView, worker: str, now_s: float) -> None:
+        """Note a task that somebody else has started, so that what it holds is counted."""
+        if task.key in self.ledger.running:
+            return
+        self.task_withdrawn(task.key, now_s)
+        job = self.jobs.obtain(task.job)
+        charged_s = self.nodes.take(self.nodes.workers[worker], task, self._num_decisions)
+        self._open(Lease(task, worker, self.nodes.workers[worker].node, now_s, charged_s), job)
+        self._changed_jobs.add(job)
+        self.stories.add(task.key, now_s, f"found running on {self.nodes.workers[worker].node}")
+
+    def task_raised(self, key: Key, priority: float) -> None:
+        """Raise a waiting task's priority, as one of higher priority waits for its result."""
+        entry = self.queue.get(key)
+        if entry is not None and priority > entry.task.priority:
+            self.queue.remove(key)
+            self._push(replace(entry.task, priority=priority))
+
+    def task_withdrawn(self, key: Key, now_s: float) -> None:
+        """Note that nobody wants a waiting task any more."""
+        entry = self.queue.get(key)
+        if entry is None:
+            return
+        job = self.queue.remove(key).lane.job
+        self.stories.add(key, now_s, "withdrawn")
+        self._drop_if_idle(job)
+
+    def task_ended(
+        self, key: Key, now_s: float, *, seconds: float | None = None, how: str = "done"
+    ) -> None:
+        """Note that a task does not run any more, and give back all it held.
+
+        Args:
+            key: The task; one that holds nothing is ignored.
+            now_s: When.
+            seconds: What it took; None where that teaches nothing, such as after a failure.
+            how: For its story.
+        """
+        lease = self.ledger.close(key)
+        if lease is None:
+            return
+        if seconds is not None and math.isfinite(seconds):
+            self._learn(lease, seconds, now_s)
+        self._give_back(lease, now_s)
+        self.stories.add(key, now_s, how, f"on {lease.node}" if seconds is None else "")
+
+    def task_abandoned(self, key: Key, now_s: float) -> None:
+        """Note that nobody wants a running task any more; it keeps what it holds."""
+        lease = self.ledger.abandon(key, now_s)
+        if lease is not None:
+            self.nodes.workers[lease.worker].num_abandoned += 1
+            self.stories.add(key, now_s, "cancelled", "runs on, and keeps what it holds until then")
+
+    def abandoned_ended(self, key: Key, worker: str, now_s: float) -> None:
+        """Note that a worker is done with a cancelled task."""
+        lease = self.ledger.close_abandoned(key, worker)
+        if lease is not None:
+            self._give_back_abandoned(lease, now_s)
+            self.stories.add(key, now_s, "ended after it was cancelled")
+
+    # Settings
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that decides."""
+        return self._policy.policy
+
+    def set_policy(self, policy: str | Policy) -> None:
+        """Decide by another policy; what waits follows it at once."""
+        self._policy = GuardedPolicy(make_policy(policy), self._timer)
+        self.failure = None
+        self._reservations.clear()
+        try:
+            self.queue.rebuild(self._policy.precedence)
+        except PolicyError as error:
+            self._blame(error)
+        self.nodes.forget_ranks()
+
+    def set_gate(self, name: str, limit: float | None) -> None:
+        """Set the slots of a gate; below what is held, nothing starts until enough came back."""
+        self.gates.set_limit(name, limit)
+
+    def set_weight(self, job: str, weight: float) -> None:
+        """Set the share of a job, or of each job of a pipeline."""
+        self.jobs.set_weight(job, weight)
+
+    def set_quota(self, job: str, quota: Mapping[str, float]) -> None:
+        """Set the most that a job, or each job of a pipeline, may hold."""
+        self.jobs.set_quota(job, quota)
+        self._changed_jobs.update(self.jobs)
+
+    # Decisions
+
+    def dispatch(self, now_s: float) -> list[Start]:
+        """Start whatever can start now, best first."""
+        starts: list[Start] = []
+        while self.failure is None:
+            try:
+                self._decide_all(starts, now_s)
+                break
+            except PolicyError as error:
+                self._blame(error)
+        return starts
+
+    @property
+    def next_wake_s(self) -> float | None:
+        """When to dispatch again though nothing has happened; None if there is no need to."""
+        if self.failure is not None:
+            return None
+        times = [line.wait.until_s for line in self._waiting_lines if line.wait is not None]
+        if self._reservations.until_s is not None:
+            times.append(self._reservations.until_s)
+        return min(times, default=None)
+
+    def tick(self, now_s: float) -> list[Notice]:
+        """Look after what no event tells, about once a second; return what should be known."""
+        for line in self.queue.lines.values():
+            self._check_possible(line, now_s)
+        for lease in self.ledger.abandoned.values():
+            self._check_end(lease, now_s)
+        self.gates.drop_unused()
+        self.queue.drop_spare_lines()
+        self.nodes.keep_pools({demand.fit for demand in self.queue.lines})
+        # Measurements go stale, and evidence against slow nodes fades.
+        self.nodes.change_all()
+        notices, self._notices = self._notices, []
+        return notices
+
+    def _decide_all(self, starts: list[Start], now_s: float) -> None:
+        self._forget_waits()
+        for job in self._changed_jobs:
+            self.queue.reorder(job)
+        self._changed_jobs.clear()
+        self._rank_nodes(now_s)
+        self._serve_reservation(starts, now_s)
+        while (line := self._first_line(self._can_move)) is not None:
+            self._decide(line, line.head, starts, now_s)
+        if self._reserve(now_s):
+            self._serve_reservation(starts, now_s)
+
+    def _reserve(self, now_s: float) -> bool:
+        """Keep a place for the first of the lines that have been blocked since their turn came."""
+        first = self._first_line(self._is_blocked)
+        if first is not None and first.blocked_since_s is None:
+            first.blocked_since_s = now_s
+        since = [
+            line.blocked_since_s
+            for line in self.queue.lines.values()
+            if line.blocked_since_s is not None and self._keeps_its_turn(line, first)
+        ]
+        due = self._first_line(lambda line: self._reservations.is_due(line, now_s))
+        return self._reservations.note(due, min(since, default=None))
+
+    def _keeps_its_turn(self, line: Line, first: Line | None) -> bool:
+        """Return whether a line is still blocked and in the first class; else its patience ends.
+
+        Within a class jobs take turns by their shares, which is no new start for anybody.
+        """
+        if (
+            first is not None
+            and line.lanes
+            and self._is_blocked(line)
+            and line.lanes.first_key[0] <= first.lanes.first_key[0]
+        ):
+            return True
+        line.blocked_since_s = None
+        return False
+
+    def _forget_waits(self) -> None:
+        """Ask the policy again about all that it left waiting."""
+        for line in self._waiting_lines:
+            line.wait = None
+        self._waiting_lines.clear()
+
+    def _first_line(self, is_eligible: Callable[[Line], bool]) -> Line | None:
+        """Return the line whose head is first by order; lines are as few as kinds of demand."""
+        first: Line | None = None
+        smallest: Order | None = None
+        if not self.queue:
+            return None
+        for line in self.queue.lines.values():
+            if line.lanes and is_eligible(line):
+                order = line.lanes.first_key
+                if smallest is None or order < smallest:
+                    first, smallest = line, order
+        return first
+
+    def _can_move(self, line: Line) -> bool:
+        gates = line.demand.gates
+        return (
+            len(line.pool.ranked) > 0
+            and line.wait is None
+            and (not gates or self.gates.have_room(gates))
+            and not self._reservations.closes(line.demand)
+        )
+
+    def _is_blocked(self, line: Line) -> bool:
+        """Return whether a line waits for others to end, and not for its policy or for ever."""
+        return line.wait is None and self._is_possible(line) and self.nodes.have_running(line.pool)
+
+    def _is_possible(self, line: Line) -> bool:
+        gates = all(self.gates[name].could_ever(slots) for name, slots in line.demand.gates)
+        return gates and len(line.pool.suppliers) > 0
+
+    def _decide(self, line: Line, entry: Entry, starts: list[Start], now_s: float) -> None:
+        """Ask the policy about a task for which there is room."""
+        view = LineView(line, self.nodes, self.durations, now_s)
+        answer = self._policy.place(entry.task, view)
+        if isinstance(answer, Wait):
+            line.wait = answer
+            self._waiting_lines.append(line)
+            return
+        worker = self.nodes[answer.node].worker_for(line.demand.fit)
+        assert worker is not None  # noqa: S101 - the guard saw that the node can take it
+        self._start(entry, worker, answer.reason, starts, now_s)
+
+    def _serve_reservation(self, starts: list[Start], now_s: float) -> None:
+        """Start the task for which a place is kept, if all it needs has come together."""
+        entry = self._reservations.entry
+        if entry is None:
+            return
+        line, demand = entry.lane.line, entry.task.demand
+        is_wanted = entry.is_waiting and entry.lane.job.may_hold(demand)
+        if not is_wanted or not self._is_blocked(line):
+            self._reservations.clear()
+            self._rank_nodes(now_s)
+            return
+        worker = self._reservations.collect(demand.fit)
+        self._rank_nodes(now_s)
+        if not self.gates.have_room(demand.gates):
+            return
+        if line.pool.ranked:
+            self._decide(line, entry, starts, now_s)
+        elif worker is not None:
+            reason = (
+                f"kept for it: it was first and blocked for {self._reservations.patience_s:g} s"
+            )
+            self._start(entry, worker, reason, starts, now_s)
+        self._num_reserved += not entry.is_waiting
+        if not entry.is_waiting or line.wait is not None:
+            # It started, or there is room and its policy would rather wait: nothing is kept.
+            self._reservations.clear()
+            self._rank_nodes(now_s)
+
+    def _start(
+        self, entry: Entry, worker: Worker, reason: str, starts: list[Start], now_s: float
+    ) -> None:
+        task, job = entry.task, entry.lane.job
+        self._num_decisions += 1
+        self._decisions[self.policy.name] += 1
+        charged_s = self.nodes.take(worker, task, self._num_decisions)
+        self._open(Lease(task, worker.address, worker.node, now_s, charged_s), job)
+        entry.lane.line.blocked_since_s = None
+        self.queue.remove(task.key)
+        self.stories.add(task.key, now_s, f"started on {worker.node}", reason)
+        # Told before nodes are ranked again: a policy that raises there must not swallow a start.
+        starts.append(Start(task.key, worker.address, worker.node, reason))
+        if self.nodes[worker.node].in_flight == 1:
+            # Whoever was to wait until a node is open has one now.
+            self._forget_waits()
+        self._rank_nodes(now_s)
+
+    def _rank_nodes(self, now_s: float) -> None:
+        try:
+            self.nodes.refresh(self._policy.rank, now_s)
+        except TypeError as error:
+            self._policy.fail(f"gave nodes ranks that can not be compared: {error}", error)
+
+    def _push(self, task: TaskView) -> None:
+        try:
+            precedence = self._policy.precedence(task)
+        except PolicyError as error:
+            self._blame(error)
+            precedence = self._policy.precedence(task) if self.failure is None else 0.0
+        self.queue.push(task, precedence, self.jobs.obtain(task.job))
+
+    def _open(self, lease: Lease, job: Job) -> None:
+        """Count all that a task holds beside its worker's resources."""
+        demand = lease.task.demand
+        self.gates.take(demand.gates)
+        job.take(demand)
+        self.jobs.charge(job, lease.charged_s)
+        taken_over = self.ledger.open(lease)
+        if taken_over is not None:
+            self._give_back_abandoned(taken_over, lease.started_s)
+
+    def _give_back_abandoned(self, lease: Lease, now_s: float) -> None:
+        self.nodes.workers[lease.worker].num_abandoned -= 1
+        self._give_back(lease, now_s)
+
+    def _give_back(self, lease: Lease, now_s: float) -> None:
+        demand = lease.task.demand
+        self.nodes.give_back(lease.worker, lease.task, now_s)
+        self.gates.give_back(demand.gates)
+        job = self.jobs[lease.task.job]
+        job.give_back(demand)
+        self._changed_jobs.add(job)
+        self._drop_if_idle(job)
+
+    def _learn(self, lease: Lease, seconds: float, now_s: float) -> None:
+        """Correct the estimates by what a task really took."""
+        stage = lease.task.stage
+        node = self.nodes[lease.node]
+        node.placed_s += seconds - lease.charged_s
+        if self.durations.is_known(stage):
+            node.slowdown.observe(seconds / self.durations.estimate_s(stage), now_s)
+        self.durations.observe(stage, seconds)
+        self.jobs[lease.task.job].charge(seconds - lease.charged_s)
+
+    def _drop_if_idle(self, job: Job) -> None:
+        if job.is_idle:
+            self.jobs.drop(job)
+            self.queue.drop_job(job.name)
+            self._changed_jobs.discard(job)
+
+    def _blame(self, error: PolicyError) -> None:
+        """Stop, or go on with ``fifo``: whatever was chosen for policies that do wrong."""
+        self._num_policy_errors += 1
+        if self.on_policy_error == "fail":
+            self.failure = error
+            return
+        self._notices.append(
+            Notice("policy", f"{error}\nfrom now on 'fifo' places the tasks; set another policy")
+        )
+        self.set_policy(Fifo())
+
+    def _check_possible(self, line: Line, now_s: float) -> None:
+        """Notice a line that nothing in the cluster can ever serve, once."""
+        is_possible = self._is_possible(line) and self.nodes.have_running(line.pool)
+        if not line.size or (is_possible and not line.above_quota):
+            line.impossible_since_s, line.is_reported = None, False
+            return
+        if line.impossible_since_s is None:
+            line.impossible_since_s = now_s
+        if not line.is_reported and now_s - line.impossible_since_s >= GRACE_S:
+            line.is_reported = True
+            text = explain.unplaceable(line, self.nodes, self.gates)
+            self._notices.append(Notice("unplaceable", text))
+
+    def _check_end(self, lease: Lease, now_s: float) -> None:
+        """Notice a cancelled task that does not end, once."""
+        abandoned_s = lease.abandoned_s
+        if abandoned_s is None or lease.is_reported or now_s - abandoned_s < ENDLESS_S:
+            return
+        lease.is_reported = True
+        text = explain.endless(lease.task, lease.worker, now_s - abandoned_s)
+        self._notices.append(Notice("abandoned", text))
+
+    # Telling
+
+    def why(self, key: Key, now_s: float) -> list[str]:
+        """Return the story of a task in sentences, first things first."""
+        lines = [
+            f"{now_s - chapter.at_s:8.3f} s ago  {chapter}" for chapter in self.stories.of(key)
+        ]
+        entry = self.queue.get(key)
+        if entry is not None:
+            lines.append(f"{'now':>14}  {self._why_waiting(entry)}")
+        elif key in self.ledger.running:
+            lines.append(f"{'now':>14}  running on {self.ledger.running[key].node}")
+        return lines
+
+    def _why_waiting(self, entry: Entry) -> str:
+        if self.failure is not None:
+            return f"waits: nothing is placed any more, since {self.failure.args[0]}"
+        kept = self._reservations.entry
+        return explain.waiting(entry, self.nodes, self.gates, kept_for=kept)
+
+    def statistics(self, now_s: float) -> DispatcherStatistics:
+        """Return counts of everything."""
+        return DispatcherStatistics(
+            policy=self.policy.name,
+            num_queued=len(self.queue),
+            num_running=len(self.ledger.running),
+            num_abandoned=len(self.ledger.abandoned),
+            num_decisions=self._num_decisions,
+            num_reserved=self._num_reserved,
+            num_policy_errors=self._num_policy_errors,
+            decisions=dict(self._decisions),
+            gates=self.gates.statistics(),
+            jobs=self.jobs.statistics(),
+            nodes={
+                node.name: NodeStatistics(
+                    node.threads,
+                    node.in_flight,
+                    node.num_placed,
+                    node.placed_s,
+                    node.slowdown.value(now_s),
+                    None if node.idle_since_s is None else now_s - node.idle_since_s,
+                )
+                for node in self.nodes
+            },
+        )
+
+    def validate(self) -> None:
+        """Derive every count anew and compare.
+
+        For moments just after ``dispatch``, when all changes have reached the pools.
+
+        Raises:
+            InvariantError: Counts are wrong; the message names each.
+        """
+        found = list(
+            invariants.violations(self.nodes, self.gates, self.jobs, self.queue, self.ledger)
+        )
+        if found:
+            raise InvariantError("; ".join(found))
+
+    def __repr__(self) -> str:
+        return (
+            f"<Dispatcher {self.policy.name!r} {len(self.ledger.running)} running on "
+            f"{len(self.nodes)} nodes, {len(self.queue)} waiting>"
+        )
