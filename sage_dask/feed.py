@@ -7,13 +7,14 @@ memory.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import islice
 
 from sage_dask.batching import BatchSize
 from sage_dask.errors import SageError, SourceError
 from sage_dask.ids import SeenIds
 from sage_dask.plan import READ
+from sage_dask.priority import Items, equal_runs, priority_failure, priority_of
 from sage_dask.record import Batch, Failure, SourceItem
 from sage_dask.stage import Source
 
@@ -33,14 +34,27 @@ class Feed:
         size: Asked for the size of each batch.
         num_slots: Tasks that can run at once.  Near the end of a source of known length
             batches shrink so that every slot still gets its share.
+        record_priority: Field that holds a record's priority.  A batch ends where the next
+            record's differs, so records of mixed priorities make small batches.
     """
 
-    def __init__(self, source: Source, size: BatchSize, *, num_slots: int = 1) -> None:
+    def __init__(
+        self,
+        source: Source,
+        size: BatchSize,
+        *,
+        num_slots: int = 1,
+        record_priority: str | None = None,
+    ) -> None:
         self._source = source
         self._size = size
         self._num_slots = num_slots
         self._expected = source.size()
-        self._items: Iterator[SourceItem | Failure] = iter(source.read())
+        self._items: Items = iter(source.read())
+        self._record_priority = record_priority
+        self._runs = equal_runs(self._items, record_priority)
+        self._priority = 0.0
+        self._run: Items = iter(())
         self._seen = SeenIds()
         self._num_batches = 0
         self._error: SageError | None = None
@@ -83,8 +97,11 @@ class Feed:
         items: list[SourceItem | Failure] = []
         if self._error is None:
             try:
-                # Unlike list(), this keeps what was read before an error.
-                items.extend(islice(self._items, size))
+                # Unlike list(), extend() keeps what was read before an error.
+                items.extend(islice(self._run, size))
+                if not items and (run := next(self._runs, None)) is not None:
+                    self._priority, self._run = run
+                    items.extend(islice(self._run, size))
             except Exception as error:
                 self._error = self._source_error(error, self.num_read + len(items))
         if self._error is not None and not items:
@@ -102,6 +119,20 @@ class Feed:
         return told
 
     def _batch_of(self, items: list[SourceItem | Failure]) -> Batch:
+        good, failures = self._parted(items)
+        if good:
+            sample = [item.record for item in good[:: -(-len(good) // _SIZE_SAMPLE)]]
+            self._size.observe_bytes(len(sample), _pickled_bytes(sample))
+        return Batch(
+            self._num_batches,
+            [item.id for item in good],
+            [item.record for item in good],
+            failures,
+            priority=self._priority,
+        )
+
+    def _parted(self, items: list[SourceItem | Failure]) -> tuple[list[SourceItem], list[Failure]]:
+        """Part the records that go on from what is unreadable, repeated or of no priority."""
         if set(map(type, items)) == {SourceItem}:
             failures = []
             good: list[SourceItem] = items  # type: ignore[assignment]  # just checked
@@ -113,15 +144,21 @@ class Feed:
             places = set(repeated)
             failures += [_duplicate(good[place]) for place in repeated]
             good = [item for place, item in enumerate(good) if place not in places]
-        if good:
-            sample = [item.record for item in good[:: -(-len(good) // _SIZE_SAMPLE)]]
-            self._size.observe_bytes(len(sample), _pickled_bytes(sample))
-        return Batch(
-            self._num_batches,
-            [item.id for item in good],
-            [item.record for item in good],
-            failures,
-        )
+        if self._record_priority is not None:
+            good, odd = _by_priority(good, self._record_priority)
+            failures += odd
+        return good, failures
+
+
+def _by_priority(items: Sequence[SourceItem], field: str) -> tuple[list[SourceItem], list[Failure]]:
+    """Part the items that have a priority from those in whose place there is no number."""
+    good, odd = [], []
+    for item in items:
+        if priority_of(item.record, field) is None:
+            odd.append(priority_failure(item, field))
+        else:
+            good.append(item)
+    return good, odd
 
 
 def _duplicate(item: SourceItem) -> Failure:

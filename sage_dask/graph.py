@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from dask._task_spec import Task, TaskRef
@@ -19,46 +20,64 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from sage_dask.batching import BatchSize
 from sage_dask.feed import Feed
 from sage_dask.plan import Plan, StagePlan
+from sage_dask.schedule import SAGE, STOCK, Scheduling
 from sage_dask.worker import Program, make_program, pack, run_task
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """For whom the tasks of a graph run, and how urgent they are."""
+
+    job: str
+    """Id of the job."""
+    scheduling: Scheduling = field(default_factory=Scheduling)
+    priority: float = 0.0
+    """Of the records of its batches."""
+
+
 def build_graph(
-    plan: Plan, programs: Mapping[str, Program], job: str, packed: Mapping[int, bytes]
+    plan: Plan,
+    programs: Mapping[str, Program],
+    keys: str,
+    packed: Mapping[int, bytes],
+    claim: Claim,
 ) -> list[Delayed]:
     """Return the last task of each batch, in the order given.
 
     Args:
         plan: The tasks and how they hang together.
         programs: The pickled stages by task name.
-        job: Id of the job; part of every key, so that jobs never share results.
-        packed: Pickled batches by index.
+        keys: Part of every key, so that jobs, and tries of one job, never share results.
+        packed: Pickled batches by index, all of the claim's priority.
+        claim: What the scheduler is told of them.
     """
     layers: dict[str, MaterializedLayer] = {}
     dependencies: dict[str, set[str]] = {}
     for task in plan.stages:
-        layer = layer_name(task, job)
-        inputs = {layer_name(_named(plan.stages, name), job) for name in task.inputs}
+        layer = layer_name(task, keys)
+        inputs = {layer_name(_named(plan.stages, name), keys) for name in task.inputs}
         layers[layer] = MaterializedLayer(
-            _tasks(layer, inputs, programs[task.name], packed), annotations=_annotations(task, job)
+            _tasks(layer, inputs, programs[task.name], packed),
+            annotations=_annotations(plan.pipeline, task, claim),
         )
         dependencies[layer] = inputs
     graph = HighLevelGraph(layers, dependencies)
-    last = layer_name(plan.stages[-1], job)
+    last = layer_name(plan.stages[-1], keys)
     return [Delayed((last, index), graph, layer=last) for index in packed]
 
 
 def delayed_batches(plan: Plan) -> list[Delayed]:
-    """Read the whole source of a plan and return its batches as delayed objects."""
+    """Read the whole source of a plan and return its batches, to be placed by Dask."""
     job = secrets.token_hex(4)
     programs = {task.name: make_program(task, job=job) for task in plan.stages}
     feed = Feed(plan.source, BatchSize(plan.batching))
     packed = {batch.index: pack(batch) for batch in iter(feed.next_batch, None)}
-    return build_graph(plan, programs, job, packed)
+    return build_graph(plan, programs, job, packed, Claim(job, Scheduling(policy=STOCK)))
 
 
-def layer_name(task: StagePlan, job: str) -> str:
-    """Return the first part of a task's keys; Dask shows it without the job's digits."""
-    return f"{task.name}-{job}"
+def layer_name(task: StagePlan, keys: str) -> str:
+    """Return the first part of a task's keys; Dask shows it without the digits at its end."""
+    return f"{task.name}-{keys}"
 
 
 def _tasks(
@@ -73,13 +92,37 @@ def _tasks(
     return tasks
 
 
-def _annotations(task: StagePlan, job: str) -> dict[str, Any]:
-    annotations: dict[str, Any] = {"stage": task.name, "job": job}
+def _annotations(pipeline: str, task: StagePlan, claim: Claim) -> dict[str, Any]:
+    """Return what the scheduler is told of a layer: Dask's own annotations, and ours as one."""
+    annotations: dict[str, Any]
+    if claim.scheduling.is_stock:
+        annotations = {"stage": task.name, "job": claim.job}
+    else:
+        annotations = {SAGE: _sage(pipeline, task, claim)}
     if task.resources:
         annotations["resources"] = dict(task.resources)
-    if task.priority:
-        annotations["priority"] = task.priority
+    if priority := _priority(task, claim):
+        annotations["priority"] = priority
     return annotations
+
+
+def _sage(pipeline: str, task: StagePlan, claim: Claim) -> dict[str, Any]:
+    """Return our annotation: plain values, those that say nothing left out."""
+    told: dict[str, Any] = {"job": claim.job, "pipeline": pipeline, "stage": task.name}
+    if priority := _priority(task, claim):
+        told["priority"] = float(priority)
+    if task.gates:
+        told["gates"] = dict(task.gates)
+    if claim.scheduling.weight != 1:
+        told["weight"] = float(claim.scheduling.weight)
+    if claim.scheduling.quota:
+        told["quota"] = dict(claim.scheduling.quota)
+    return told
+
+
+def _priority(task: StagePlan, claim: Claim) -> float:
+    """Return the priority of a task: of its job, its stage and its records together."""
+    return claim.scheduling.priority + task.priority + claim.priority
 
 
 def _named(tasks: Sequence[StagePlan], name: str) -> StagePlan:

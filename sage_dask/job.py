@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from sage_dask.feed import Feed
 from sage_dask.plan import Plan
 from sage_dask.record import Batch, Failure, Record
 from sage_dask.report import Report, ReportBuilder
+from sage_dask.schedule import Scheduling
 from sage_dask.version import versions
 
 
@@ -58,6 +59,8 @@ class RunOptions:
     """Called with the progress after each write."""
     max_in_flight: int | None = None
     """Most batches handed out and not yet back; None for a few per thread."""
+    scheduling: Scheduling = field(default_factory=Scheduling)
+    """What the run asks of a cluster that it may share."""
 
     def __post_init__(self) -> None:
         if self.max_in_flight is not None and self.max_in_flight < 1:
@@ -110,7 +113,12 @@ class Job:
         self._options = options
         self._machines = machines
         self._clock = clock
-        self._feed = Feed(plan.source, self.size, num_slots=machines.num_threads)
+        self._feed = Feed(
+            plan.source,
+            self.size,
+            num_slots=machines.num_threads,
+            record_priority=options.scheduling.record_priority,
+        )
         self._builder = ReportBuilder()
         self._events: EventFile | None = None
         self._is_started = False

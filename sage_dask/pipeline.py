@@ -23,13 +23,13 @@ from sage_dask.planner import make_plan
 from sage_dask.record import Record
 from sage_dask.report import Report
 from sage_dask.runner import LocalRunner, Runner
+from sage_dask.schedule import STOCK, Scheduling
+from sage_dask.scheduling import policies
+from sage_dask.scheduling.policy import Policy
 from sage_dask.stage import Operator, Sink, Source, Stage
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
-
-# Placement is Dask's own so far: least occupied worker, work stealing.
-POLICIES = ("dask",)
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Pipeline:
         *,
         batch_size: int | None = None,
         resources: Mapping[str, float] | None = None,
+        gates: Mapping[str, int] | None = None,
         priority: int = 0,
         attempts: int = 1,
         fuse: bool = True,
@@ -87,11 +88,21 @@ class Pipeline:
             batch_size: Most records given to the operator at once; None for all that travel
                 together.
             resources: Worker resources that a task holds while it runs.
+            gates: Slots of cluster-wide gates that a task holds while it runs.
             priority: Higher runs first among tasks that are ready.
             attempts: Tries per record before it counts as failed.
             fuse: False keeps the stage in tasks of its own.
         """
-        stage = Stage(name, operator, batch_size, dict(resources or {}), priority, attempts, fuse)
+        stage = Stage(
+            name,
+            operator,
+            batch_size=batch_size,
+            resources=dict(resources or {}),
+            gates=dict(gates or {}),
+            priority=priority,
+            attempts=attempts,
+            fuse=fuse,
+        )
         return replace(self, stages=(*self.stages, stage))
 
     def map(
@@ -144,31 +155,42 @@ class Pipeline:
         self,
         on: Any = None,
         *,
-        policy: str = "dask",
+        policy: str | Any | None = None,
         batch_size: int | None = None,
         target_task_s: float | None = None,
+        **scheduling: Any,
     ) -> Plan:
         """Check the pipeline and return what would run.
 
         Args:
-            on: What it would run on, as for :meth:`run`; resources are checked against it.
-            policy: How tasks are placed.
+            on: What it would run on, as for :meth:`run`; resources and gates are checked
+                against it.
+            policy: How tasks are placed, as for :meth:`run`.
             batch_size: Records that travel together; None to let measurements decide.
             target_task_s: Busy time in seconds that tasks are steered to.
+            scheduling: ``gates``, ``priority``, ``weight``, ``quota`` and ``record_priority``,
+                as for :meth:`run`.
 
         Raises:
             PlanError: The pipeline can not run.
             SourceError: The input is missing or unreadable.
             SinkError: The output can not be written.
         """
+        given = {name: value for name, value in scheduling.items() if value is not None}
+        asked = Scheduling(policy, **given)
         with _runner_on(on) as runner:
-            return self._plan(runner, policy, _batching(batch_size, target_task_s))
+            return self._plan(runner, asked, _batching(batch_size, target_task_s))
 
     def run(
         self,
         on: Any = None,
         *,
-        policy: str = "dask",
+        policy: str | Any | None = None,
+        gates: Mapping[str, int] | None = None,
+        priority: float = 0,
+        weight: float = 1,
+        quota: Mapping[str, float] | None = None,
+        record_priority: str | None = None,
         batch_size: int | None = None,
         target_task_s: float | None = None,
         ordered: bool = True,
@@ -178,10 +200,22 @@ class Pipeline:
     ) -> Report:
         """Run the pipeline to its end.
 
+        In this process tasks run one at a time and share with nobody: policy, gates, priorities,
+        weight and quota are checked, and then change nothing.
+
         Args:
             on: A Dask client, a cluster, a scheduler's address, nodes of ours, or a runner.
                 Nothing runs it in this process.
-            policy: How tasks are placed.
+            policy: How tasks are placed: a policy or its name, ``"dask"`` for Dask's own
+                placement, None for what the cluster has (``"spread"`` where nothing was set).
+            gates: Limits of cluster-wide gates, set before the run; they stay afterwards.
+            priority: Of the whole job, added to those of stages and records; higher runs first.
+            weight: Share of the cluster among jobs: 2 gets twice what 1 gets.
+            quota: Most that the job may hold at once, by worker resource or gate; the name
+                ``"threads"`` limits the tasks that run at once.
+            record_priority: Field of the source's records that holds their priority, 0 where it
+                is absent.  A record with anything but a number there fails.  Records that stand
+                together travel together only where their priorities are equal.
             batch_size: Records that travel together; None to let measurements decide.
             target_task_s: Busy time in seconds that tasks are steered to.
             ordered: Write in the order of reading; False writes batches as they complete.
@@ -197,9 +231,13 @@ class Pipeline:
             run_dir=None if run_dir is None else Path(run_dir),
             observer=observer,
             max_in_flight=max_in_flight,
+            scheduling=Scheduling(
+                policy, gates or {}, priority, weight, quota or {}, record_priority
+            ),
         )
         with _runner_on(on) as runner:
-            plan = self._plan(runner, policy, _batching(batch_size, target_task_s))
+            batching = _batching(batch_size, target_task_s)
+            plan = self._plan(runner, options.scheduling, batching)
             return runner.run(plan, options)
 
     def to_delayed(self, *, batch_size: int = 100) -> list[Delayed]:
@@ -207,7 +245,8 @@ class Pipeline:
 
         Each computes to a :class:`sage_dask.record.Batch` with its records and failures; the
         sink is left out.  For ``dask.compute`` and ``dask.visualize`` of inputs that fit in
-        memory: ``run`` is what feeds a cluster in a bounded window.
+        memory: ``run`` is what feeds a cluster in a bounded window.  Dask places the tasks, and
+        it knows no gates: ``run`` is also what holds those.
 
         >>> from sage_dask import Collect, FromIterable, Pipeline
         >>> double = Pipeline("double").source(FromIterable([1, 2, 3])).sink(Collect())
@@ -219,12 +258,8 @@ class Pipeline:
 
         return delayed_batches(self.plan(batch_size=batch_size))
 
-    def _plan(self, runner: Runner, policy: str, batching: Batching) -> Plan:
-        if policy not in POLICIES:
-            raise PlanError(
-                f"pipeline {self.name!r}: unknown policy {policy!r}; known are "
-                f"{listed(POLICIES)}{did_you_mean(policy, POLICIES)}"
-            )
+    def _plan(self, runner: Runner, scheduling: Scheduling, batching: Batching) -> Plan:
+        check_policy(scheduling.policy)
         if self.input is None or self.output is None:
             missing = "source" if self.input is None else "sink"
             raise PlanError(
@@ -241,6 +276,8 @@ class Pipeline:
             source_fields=self.input.known_fields(),
             batching=batching,
             worker_resources=runner.worker_resources(),
+            gates=_gate_limits(runner, scheduling),
+            scheduling=scheduling,
         )
         for stage in self.stages:
             _check_operator(self.name, stage)
@@ -254,6 +291,26 @@ class Pipeline:
         taken = {stage.name for stage in self.stages}
         numbered = (f"{name}_{number}" for number in range(2, len(taken) + 3))
         return name if name not in taken else next(n for n in numbered if n not in taken)
+
+
+def check_policy(policy: object) -> None:
+    """Raise ``PlanError`` for a name that no policy has; a policy itself passes."""
+    if isinstance(policy, str) and policy != STOCK and not policies.is_known(policy):
+        known = (STOCK, *policies.known())
+        raise PlanError(
+            f"unknown policy {policy!r}; known are {listed(known)}{did_you_mean(policy, known)}"
+        )
+    if not isinstance(policy, str | Policy | None):
+        raise PlanError(
+            f"policy {policy!r} is neither a name nor an instance of "
+            "sage_dask.scheduling.policy.Policy"
+        )
+
+
+def _gate_limits(runner: Runner, scheduling: Scheduling) -> Mapping[str, float] | None:
+    """Return the limits that a run will find; None where no cluster says what it has."""
+    limits = runner.gates()
+    return None if limits is None else {**limits, **scheduling.gates}
 
 
 def _check_kind(given: object, wanted: type, what: str) -> None:

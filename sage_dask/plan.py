@@ -35,6 +35,11 @@ class StagePlan:
         return self.stages[0].resources
 
     @property
+    def gates(self) -> Mapping[str, int]:
+        """Slots of cluster-wide gates that one task holds while it runs."""
+        return self.stages[0].gates
+
+    @property
     def priority(self) -> int:
         """Higher runs first among tasks that are ready."""
         return self.stages[0].priority
@@ -160,6 +165,7 @@ def _options(stage: Stage) -> str:
 
 def _needs(task: StagePlan) -> str:
     needs = [f"{name}={amount:g}" for name, amount in task.resources.items()]
+    needs += [f"gate {name}={slots}" for name, slots in task.gates.items()]
     if task.priority:
         needs.append(f"priority {task.priority}")
     return f" ({', '.join(needs)})" if needs else ""

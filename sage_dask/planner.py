@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 
 from sage_dask.errors import PlanError, did_you_mean, listed
+from sage_dask.needs import check_gates, check_quota, check_resources, check_stock
 from sage_dask.plan import READ, Batching, Plan, StagePlan
+from sage_dask.schedule import Scheduling
 from sage_dask.stage import FieldSet, Sink, Source, Stage
 
 
@@ -24,6 +26,8 @@ def make_plan(
     source_fields: FieldSet,
     batching: Batching | None = None,
     worker_resources: Iterable[Mapping[str, float]] | None = None,
+    gates: Mapping[str, float] | None = None,
+    scheduling: Scheduling | None = None,
 ) -> Plan:
     """Check a chain of stages and turn it into a plan.
 
@@ -35,13 +39,21 @@ def make_plan(
         source_fields: What is known of the source's records.
         batching: How many records travel together.
         worker_resources: What each worker supplies; None where no cluster is known yet.
+        gates: Limits of the cluster's gates; None where no cluster is known yet.
+        scheduling: What the run asks of the cluster; None asks for nothing.
 
     Raises:
         PlanError: The chain can not run; the message names the stage and the mend.
     """
     _check_names(pipeline, stages)
+    scheduling = scheduling or Scheduling()
+    if scheduling.is_stock:
+        check_stock(pipeline, stages, scheduling)
     if worker_resources is not None:
-        _check_resources(pipeline, stages, list(worker_resources))
+        check_resources(pipeline, stages, list(worker_resources))
+    if gates is not None:
+        check_gates(pipeline, stages, gates)
+    check_quota(pipeline, stages, scheduling.quota)
     fields = _check_fields(pipeline, stages, sink, source_fields)
     tasks, notes = _group(stages)
     return Plan(
@@ -71,31 +83,6 @@ def _check_names(pipeline: str, stages: Sequence[Stage]) -> None:
                 f"pipeline {pipeline!r}: a stage is called {READ!r}, which is what failures of "
                 "the source are filed under; choose another name"
             )
-
-
-def _check_resources(
-    pipeline: str, stages: Sequence[Stage], workers: Sequence[Mapping[str, float]]
-) -> None:
-    """Refuse what no worker supplies: Dask would hold such a task for ever."""
-    for stage in stages:
-        if not stage.resources or any(_supplies(worker, stage.resources) for worker in workers):
-            continue
-        wanted = ", ".join(f"{name}={amount:g}" for name, amount in stage.resources.items())
-        best = ", ".join(
-            f"{name}={max((worker.get(name, 0) for worker in workers), default=0):g}"
-            for name in stage.resources
-        )
-        known = {name for worker in workers for name in worker}
-        hints = [did_you_mean(name, known) for name in stage.resources if name not in known]
-        raise PlanError(
-            f"pipeline {pipeline!r}: stage {stage.name!r} asks for {wanted} per task, but the "
-            f"most that one worker offers is {best}, so it would wait for ever; lower "
-            f"Stage(resources=...) or start workers with those resources{''.join(hints)}"
-        )
-
-
-def _supplies(worker: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
-    return all(worker.get(name, 0) >= amount for name, amount in wanted.items())
 
 
 def _check_fields(
@@ -140,7 +127,7 @@ def _group(stages: Sequence[Stage]) -> tuple[tuple[StagePlan, ...], list[str]]:
         inputs = (tasks[-1].name,) if tasks else ()
         tasks.append(StagePlan(tuple(stage for _, stage in group), inputs))
     notes += [
-        f"{task.name!r} is one task: same resources and priority, so records need not travel"
+        f"{task.name!r} is one task: same resources, gates and priority, so records need not travel"
         for task in tasks
         if len(task.stages) > 1
     ]
@@ -154,6 +141,8 @@ def _apart(left: Stage, right: Stage) -> str | None:
         return f"{alone.name!r} is declared with fuse=False"
     if dict(left.resources) != dict(right.resources):
         return "they hold different resources"
+    if dict(left.gates) != dict(right.gates):
+        return "they hold different gates"
     if left.priority != right.priority:
         return "their priorities differ"
     if left.operator.is_async != right.operator.is_async:

@@ -106,6 +106,8 @@ class Batch:
     tasks: list[TaskTiming] = field(default_factory=list)
     roots: dict[str, str] = field(default_factory=dict)
     """Id as read, for each id that an expansion made."""
+    priority: float = 0.0
+    """What the records say of their own urgency, higher first; known to the driver only."""
 
     def __len__(self) -> int:
         """Return how many records are still on their way."""

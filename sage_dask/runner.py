@@ -25,18 +25,29 @@ class Runner(Protocol):
         """Return what each worker supplies; None where tasks run one at a time, on anything."""
         ...
 
+    def gates(self) -> Mapping[str, float] | None:
+        """Return the limit of each gate; None where nothing is shared, so that none is needed."""
+        ...
+
     def run(self, plan: Plan, options: RunOptions) -> Report:
         """Run a plan to its end and return what it cost."""
         ...
 
 
 class LocalRunner:
-    """Runs a plan in this process and thread: the reference, and the quickest for small inputs."""
+    """Runs a plan in this process and thread: the reference, and the quickest for small inputs.
+
+    Tasks run one at a time and share with nobody, so policy, gates, priorities, weight and quota
+    change nothing here.
+    """
 
     node = "local"
 
     def worker_resources(self) -> None:
         """Return None: tasks run one at a time, so nothing they hold can run out."""
+
+    def gates(self) -> None:
+        """Return None: there is nobody to share with."""
 
     def run(self, plan: Plan, options: RunOptions) -> Report:
         """Run a plan to its end and return what it cost."""

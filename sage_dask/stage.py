@@ -180,6 +180,8 @@ class Stage:
     """Most records given to one ``process_batch`` call; None for all that travel together."""
     resources: Mapping[str, float] = field(default_factory=dict)
     """Worker resources that a task holds while it runs, such as ``{"LLM": 1}``."""
+    gates: Mapping[str, int] = field(default_factory=dict)
+    """Slots of cluster-wide gates that a task holds while it runs, such as ``{"llm": 1}``."""
     priority: int = 0
     """Higher runs first among tasks that are ready."""
     attempts: int = 1
@@ -211,4 +213,10 @@ class Stage:
                 raise PlanError(
                     f"stage {self.name!r}: resource {resource!r} asks for {amount}; "
                     "ask for a positive amount or leave it out"
+                )
+        for gate, slots in self.gates.items():
+            if type(slots) is not int or slots < 1:
+                raise PlanError(
+                    f"stage {self.name!r}: gate {gate!r} asks for {slots!r} slots; "
+                    "ask for a positive whole number or leave it out"
                 )

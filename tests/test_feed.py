@@ -113,3 +113,76 @@ def test_a_reader_that_stops_early_closes_the_source():
     feed.close()
 
     assert log == ["closed"]
+
+
+def urgent(*priorities):
+    """Return a source of records "0", "1", ... with these priorities; None leaves the field out."""
+    return Scripted(
+        *(
+            SourceItem(str(number), {} if priority is None else {"p": priority})
+            for number, priority in enumerate(priorities)
+        )
+    )
+
+
+def test_a_batch_holds_records_of_one_priority():
+    """A batch ends where the next priority differs, and where it is full; the order stays."""
+    made = batches(urgent(1, 1, 1, 5, None, 0, 1), record_priority="p")
+
+    assert [(batch.priority, batch.ids) for batch in made] == [
+        (1.0, ["0", "1"]),
+        (1.0, ["2"]),
+        (5.0, ["3"]),
+        (0.0, ["4", "5"]),
+        (1.0, ["6"]),
+    ]
+    assert [batch.index for batch in made] == [0, 1, 2, 3, 4]
+
+
+def test_without_a_field_priorities_are_data():
+    """Nothing is cut, and nothing fails, where no field was named."""
+    made = batches(urgent(1, "high", 5), size=3)
+
+    assert [(batch.priority, batch.ids) for batch in made] == [(0.0, ["0", "1", "2"])]
+
+
+def test_a_record_whose_priority_is_no_number_fails():
+    """It is told like an unreadable row, counts as read, and parts no batch."""
+    (batch,) = batches(urgent(2, "high", 2), size=3, record_priority="p")
+
+    assert (batch.ids, batch.priority, batch.num_read) == (["0", "2"], 2.0, 3)
+    (failure,) = batch.failures
+    assert (failure.id, failure.stage, failure.error) == ("1", "read", "PriorityError")
+    assert "'high' (str), and a finite number is wanted" in failure.message
+
+
+def test_an_id_whose_first_record_failed_is_still_taken():
+    """A later record of the same id is a repetition, so no id is both failed and written."""
+    source = Scripted(SourceItem("a", {"p": "high"}), SourceItem("a", {"p": 1}))
+
+    (first, second) = batches(source, record_priority="p")
+
+    assert (first.ids, second.ids) == ([], [])
+    errors = [failure.error for batch in (first, second) for failure in batch.failures]
+    assert errors == ["PriorityError", "DuplicateIdError"]
+
+
+def test_a_source_that_breaks_loses_no_record_to_the_look_ahead():
+    """The record that was read to see its priority comes first, then the error."""
+    source = Scripted(SourceItem("a", {"p": 1}), SourceItem("b", {"p": 2}), OSError("cable pulled"))
+    feed = Feed(source, BatchSize(Batching(fixed=9)), record_priority="p")
+
+    ids = [feed.next_batch().ids, feed.next_batch().ids]
+
+    assert ids == [["a"], ["b"]]
+    with pytest.raises(SourceError, match="broke after record 2: OSError: cable pulled"):
+        feed.next_batch()
+
+
+def test_every_record_is_counted_once_whatever_its_priority():
+    """The look-ahead changes neither the number read nor the end."""
+    feed = Feed(urgent(*range(5)), BatchSize(Batching(fixed=3)), record_priority="p")
+
+    sizes = [len(batch) for batch in iter(feed.next_batch, None)]
+
+    assert (sizes, feed.num_read, feed.next_batch()) == ([1] * 5, 5, None)

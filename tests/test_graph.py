@@ -8,8 +8,9 @@ from dask.delayed import Delayed
 
 from sage_dask import Collect, FromIterable, Pipeline
 from sage_dask.errors import PlanError
-from sage_dask.graph import build_graph
+from sage_dask.graph import Claim, build_graph
 from sage_dask.record import Batch
+from sage_dask.schedule import Scheduling
 from sage_dask.worker import PROGRAM_LIMIT_BYTES, make_program, pack
 
 
@@ -24,12 +25,19 @@ def two_tasks():
     )
 
 
-def graph_of(pipeline, num_batches=3):
-    """Return the delayed outputs of some empty batches."""
+def graph_of(pipeline, num_batches=3, priority=0.0, job_priority=0.0, **scheduling):
+    """Return the delayed outputs of some empty batches, whose records have a priority."""
     plan = pipeline.plan()
     programs = {task.name: make_program(task, job="deadbeef") for task in plan.stages}
-    empty = pack(Batch(0, [], []))
-    return build_graph(plan, programs, "deadbeef", dict.fromkeys(range(num_batches), empty))
+    packed = dict.fromkeys(range(num_batches), pack(Batch(0, [], [])))
+    claim = Claim("job", Scheduling(priority=job_priority, **scheduling), priority)
+    return build_graph(plan, programs, "deadbeef", packed, claim)
+
+
+def annotations(pipeline, **options):
+    """Return the annotations of each layer by its task's name."""
+    layers = graph_of(pipeline, **options)[0].dask.layers
+    return {name.partition("-")[0]: layer.annotations for name, layer in layers.items()}
 
 
 def test_outputs_are_delayed_with_one_layer_per_task():
@@ -49,12 +57,69 @@ def test_keys_tell_stage_job_and_batch():
     assert dask.utils.key_split(outputs[0].key) == "double"
 
 
-def test_layers_carry_stage_job_and_resources():
-    """What the scheduler and its plugins must know stands in the layer's annotations."""
-    layers = graph_of(two_tasks())[0].dask.layers
+def test_layers_tell_the_plugin_whose_they_are():
+    """Job, pipeline and stage stand in one annotation, and what says nothing is left out."""
+    told = annotations(two_tasks())
 
-    assert layers["add-deadbeef"].annotations == {"stage": "add", "job": "deadbeef"}
-    assert layers["double-deadbeef"].annotations["resources"] == {"LLM": 1}
+    assert told["add"] == {"sage": {"job": "job", "pipeline": "two", "stage": "add"}}
+    assert told["double"] == {
+        "sage": {"job": "job", "pipeline": "two", "stage": "double"},
+        "resources": {"LLM": 1},
+    }
+
+
+def test_layers_tell_what_their_tasks_hold_and_get():
+    """Gates are the stage's, weight and quota the job's; all are plain values."""
+    pipeline = two_tasks().map(dict, name="ask", gates={"llm": 2})
+
+    told = annotations(pipeline, weight=2, quota={"LLM": 8, "threads": 16})
+
+    assert told["ask"]["sage"] == {
+        "job": "job",
+        "pipeline": "two",
+        "stage": "ask",
+        "gates": {"llm": 2},
+        "weight": 2.0,
+        "quota": {"LLM": 8, "threads": 16},
+    }
+    assert "gates" not in told["double"]["sage"]
+
+
+def test_priorities_of_job_stage_and_records_add_up():
+    """The sum is what the plugin orders by, and what Dask is told too."""
+    pipeline = two_tasks().map(dict, name="ask", priority=10)
+
+    told = annotations(pipeline, priority=0.5, job_priority=2)
+
+    assert (told["ask"]["sage"]["priority"], told["ask"]["priority"]) == (12.5, 12.5)
+    assert (told["add"]["sage"]["priority"], told["add"]["priority"]) == (2.5, 2.5)
+
+
+def test_priorities_that_cancel_out_are_left_out():
+    """Zero is what a task has anyway."""
+    told = annotations(two_tasks(), priority=-3.0, job_priority=3)
+
+    assert "priority" not in told["add"] | told["add"]["sage"]
+
+
+def test_stock_placement_carries_nothing_for_the_plugin():
+    """With Dask's own policy the plugin must leave the tasks alone, and Dask gets the priority."""
+    told = annotations(two_tasks(), priority=1.0, policy="dask")
+
+    assert told["add"] == {"stage": "add", "job": "job", "priority": 1.0}
+    assert told["double"]["resources"] == {"LLM": 1}
+
+
+def test_delayed_batches_are_placed_by_dask():
+    """Whoever computes them may have no plugin, or none that knows the job."""
+    (batch,) = two_tasks().map(dict, name="ask", gates={"llm": 1}).to_delayed()
+
+    assert all("sage" not in layer.annotations for layer in batch.dask.layers.values())
+    assert [layer.annotations["stage"] for layer in batch.dask.layers.values()] == [
+        "add",
+        "double",
+        "ask",
+    ]
 
 
 def test_the_graph_grows_linearly():

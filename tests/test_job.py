@@ -10,6 +10,7 @@ from sage_dask import Collect, Failure, FromIterable, Pipeline, SourceItem
 from sage_dask.errors import AccountingError, PlanError, RunError, SinkError, SourceError
 from sage_dask.job import Job, Machines, RunOptions
 from sage_dask.record import StageTiming, TaskTiming
+from sage_dask.schedule import Scheduling
 from sage_dask.stage import Source
 from sage_dask.testing import FakeClock
 
@@ -278,6 +279,17 @@ def test_a_job_that_never_started_leaves_the_sink_alone():
     Job(plan, RunOptions(), HERE).abort(error)
 
     assert not hasattr(error, "__notes__")
+
+
+def test_records_of_another_priority_travel_apart():
+    """The field that the run names cuts batches, and gives each of them its priority."""
+    source = FromIterable([{"p": 1}, {"p": 2}, {"p": 2}])
+    job, _ = started(source, scheduling=Scheduling(record_priority="p"))
+
+    batches = [job.admit(), job.admit()]
+
+    assert [(batch.priority, len(batch)) for batch in batches] == [(1.0, 1), (2.0, 2)]
+    assert job.admit() is None
 
 
 def test_the_source_is_closed_when_the_job_ends():

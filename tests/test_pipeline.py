@@ -10,6 +10,7 @@ from sage_dask import Collect, FromIterable, Operator, Pipeline
 from sage_dask.errors import PlanError, RunError, SinkError, SourceError
 from sage_dask.operators import Embed, Select
 from sage_dask.runner import LocalRunner
+from sage_dask.schedule import Scheduling
 
 
 def shout(record):
@@ -80,22 +81,40 @@ def test_options_reach_the_stage():
     """What a stage may be told, a function's stage may be told too."""
     (stage,) = (
         texts()
-        .map(shout, batch_size=8, resources={"LLM": 1}, priority=2, attempts=3, fuse=False)
+        .map(
+            shout,
+            batch_size=8,
+            resources={"LLM": 1},
+            gates={"llm": 2},
+            priority=2,
+            attempts=3,
+            fuse=False,
+        )
         .stages
     )
 
     assert (stage.batch_size, stage.resources, stage.priority) == (8, {"LLM": 1}, 2)
+    assert stage.gates == {"llm": 2}
     assert (stage.attempts, stage.fuse) == (3, False)
 
 
-def test_resources_of_the_caller_are_copied():
+@pytest.mark.parametrize("option", ["resources", "gates"])
+def test_what_the_caller_gave_is_copied(option):
     """Changing the mapping afterwards changes no stage."""
     mine = {"LLM": 1}
-    pipeline = texts().map(shout, resources=mine)
+    pipeline = texts().map(shout, **{option: mine})
 
     mine["LLM"] = 99
 
-    assert pipeline.stages[0].resources == {"LLM": 1}
+    assert getattr(pipeline.stages[0], option) == {"LLM": 1}
+
+
+@pytest.mark.parametrize("declare", ["map", "filter", "flat_map"])
+def test_stages_of_functions_may_hold_gates(declare):
+    """A plain function that asks a model server is held back like an operator."""
+    pipeline = getattr(texts(), declare)(shout, gates={"llm": 1})
+
+    assert pipeline.stages[0].gates == {"llm": 1}
 
 
 @pytest.mark.parametrize(
@@ -142,8 +161,112 @@ def test_a_field_nobody_writes_is_found_while_planning():
 
 def test_a_policy_is_looked_up_by_name():
     """An unknown policy is told with those that are known."""
-    with pytest.raises(PlanError, match=r"unknown policy 'dsk'; known are 'dask'; did you mean"):
+    with pytest.raises(
+        PlanError, match=r"unknown policy 'dsk'; known are 'dask', 'fifo', .*; did you mean 'dask'"
+    ):
         texts().map(shout).plan(policy="dsk")
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        None,
+        "dask",
+        "fifo",
+        "round-robin",
+        "spread",
+        "pack",
+        "priority",
+        "load-aware-spread",
+        "load-aware-pack",
+        object(),
+    ],
+)
+def test_known_policies_and_objects_are_taken(policy):
+    """A name of ours, an alias, a policy of one's own, or what the cluster has."""
+    report = texts().map(shout).run(policy=policy)
+
+    assert report.num_written == 1
+
+
+def test_what_planning_is_told_may_be_left_open():
+    """None says nothing, as where a command line passes on what it was not given."""
+    unsaid = dict.fromkeys(("policy", "gates", "priority", "weight", "quota", "record_priority"))
+
+    assert texts().map(shout).plan(**unsaid).stages[0].gates == {}
+
+
+@pytest.mark.parametrize("method", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight": -1}, "weight=-1 must be a positive number"),
+        ({"gates": {"llm": 0}}, "gate 'llm' is given 0 slots"),
+        ({"policy": "dask", "weight": 2}, "'texts': 'weight' given with policy 'dask'"),
+        ({"policy": "dask", "gates": {"llm": 2}}, "'texts': 'gates' given with policy 'dask'"),
+        ({"quota": {"threads": 0.1}}, "stage 'shout' holds threads=1 per task"),
+    ],
+)
+def test_scheduling_that_can_not_be_is_refused(method, options, message):
+    """Planning and running refuse the same, in this process too, before anything is read."""
+    with pytest.raises(PlanError, match=message):
+        getattr(texts().map(shout), method)(**options)
+
+
+def test_stock_placement_and_gates_exclude_each_other():
+    """A stage that holds a gate can not be placed by Dask, which would ignore it."""
+    asking = texts().map(shout, gates={"llm": 1})
+
+    with pytest.raises(PlanError, match=r"stage 'shout' holds gates .* policy 'dask'"):
+        asking.run(policy="dask")
+    assert asking.run().num_written == 1
+
+
+class FakeGatedRunner(LocalRunner):
+    """Runs in this process, and says what gates it has."""
+
+    def gates(self):
+        return {"llm": 2}
+
+
+def test_gates_are_checked_against_the_runner():
+    """A runner whose gates are too narrow refuses the plan."""
+    with pytest.raises(PlanError, match=r"asks for 4 slots of gate 'llm' .* its limit is 2"):
+        texts().map(shout, gates={"llm": 4}).plan(FakeGatedRunner())
+    with pytest.raises(PlanError, match=r"holds gate 'lmm', .*did you mean 'llm'"):
+        texts().map(shout, gates={"lmm": 1}).run(FakeGatedRunner())
+
+
+def test_a_run_may_bring_the_gates_that_its_stages_need():
+    """Limits that are set before the run count in place of those that are there."""
+    asking = texts().map(shout, gates={"llm": 4, "disk": 1})
+
+    report = asking.run(FakeGatedRunner(), gates={"llm": 4, "disk": 1})
+
+    assert report.num_written == 1
+
+
+def test_scheduling_reaches_the_runner():
+    """What a run is asked for is handed to the runner as it was given."""
+    handed = []
+
+    class FakeRunner(LocalRunner):
+        def run(self, plan, options):
+            handed.append(options.scheduling)
+            return super().run(plan, options)
+
+    given = {
+        "policy": "pack",
+        "gates": {"llm": 8},
+        "priority": 2.5,
+        "weight": 3,
+        "quota": {"threads": 4},
+        "record_priority": "urgency",
+    }
+
+    texts().map(shout).run(FakeRunner(), **given)
+
+    assert handed == [Scheduling(**given)]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from sage_dask.operators.basic import Filter, Map, Select
 from sage_dask.operators.sinks import Collect
 from sage_dask.operators.sources import FromIterable
 from sage_dask.planner import make_plan
+from sage_dask.schedule import Scheduling
 from sage_dask.stage import FieldSet, Operator, Stage
 
 QUESTIONS = FieldSet(frozenset({"id", "question"}), is_open=False)
@@ -61,6 +62,7 @@ def test_neighbours_share_a_task():
     ("options", "reason"),
     [
         ({"resources": {"LLM": 1}}, "different resources"),
+        ({"gates": {"llm": 1}}, "different gates"),
         ({"priority": 3}, "priorities differ"),
         ({"fuse": False}, "fuse=False"),
     ],
@@ -72,6 +74,18 @@ def test_stages_of_different_needs_run_apart(options, reason):
     assert [task.name for task in made.stages] == ["embed", "retrieve"]
     assert made.stages[1].inputs == ("embed",)
     assert any(reason in note for note in made.notes)
+
+
+def test_stages_that_hold_the_same_gates_share_a_task():
+    """The task holds the slots once, for as long as both of them run."""
+    gates = {"llm": 2, "disk": 1}
+
+    made = plan(
+        Stage("embed", Embedder(), gates=gates),
+        Stage("retrieve", Searcher(), gates=dict(reversed(gates.items()))),
+    )
+
+    assert [(task.name, task.gates) for task in made.stages] == [("embed+retrieve", gates)]
 
 
 def test_a_waiting_stage_runs_apart_from_computing_ones():
@@ -122,36 +136,33 @@ def test_fields_are_followed_along_the_chain():
     assert made.fields["embed"].names == {"id", "question", "embedding"}
 
 
-def test_an_impossible_resource_is_refused():
-    """A need above every worker's supply would wait for ever, and is told beside the supply."""
-    stage = Stage("embed", Embedder(), resources={"LLM": 4})
-
-    with pytest.raises(PlanError, match=r"asks for LLM=4 .* one worker offers is LLM=2"):
-        plan(stage, worker_resources=[{"LLM": 2}, {"LLM": 1, "GPU": 8}])
-
-
-def test_needs_must_be_met_by_one_worker_together():
-    """Two resources on two different workers do not make one that can run the task."""
-    stage = Stage("embed", Embedder(), resources={"LLM": 1, "GPU": 1})
-
-    with pytest.raises(PlanError, match="would wait for ever"):
-        plan(stage, worker_resources=[{"LLM": 1}, {"GPU": 1}])
-
-
-def test_a_misspelt_resource_is_recognised():
-    """A resource nobody offers is compared with those that somebody does."""
-    stage = Stage("embed", Embedder(), resources={"LML": 1})
-
-    with pytest.raises(PlanError, match="did you mean 'LLM'"):
-        plan(stage, worker_resources=[{"LLM": 2}])
+@pytest.mark.parametrize(
+    ("needs", "options", "message"),
+    [
+        (
+            {"resources": {"LLM": 4}},
+            {"worker_resources": [{"LLM": 2}]},
+            "one worker offers is LLM=2",
+        ),
+        ({"gates": {"llm": 4}}, {"gates": {"llm": 2}}, "its limit is 2"),
+        ({}, {"scheduling": Scheduling(quota={"threads": 0.5})}, "the job's quota is threads=0.5"),
+        ({"gates": {"llm": 1}}, {"scheduling": Scheduling("dask")}, "policy 'dask'"),
+    ],
+    ids=["resources", "gates", "quota", "stock"],
+)
+def test_what_could_never_start_is_refused(needs, options, message):
+    """Needs are compared with workers, gates, quotas and the kind of placement."""
+    with pytest.raises(PlanError, match=f"pipeline 'rag': stage 'embed' .*{message}"):
+        plan(Stage("embed", Embedder(), **needs), **options)
 
 
-def test_a_name_in_the_wrong_case_is_recognised():
-    """Dask lower-cases resources that come from its settings, which is hard to see."""
-    stage = Stage("embed", Embedder(), resources={"LLM": 1})
+def test_without_a_cluster_no_need_is_too_large():
+    """Neither resources nor gates are compared with anything until something is known of it."""
+    stage = Stage("embed", Embedder(), resources={"LLM": 99}, gates={"llm": 99})
 
-    with pytest.raises(PlanError, match="did you mean 'llm'"):
-        plan(stage, worker_resources=[{"llm": 2}])
+    made = plan(stage, worker_resources=None, gates=None)
+
+    assert (made.stages[0].resources, made.stages[0].gates) == ({"LLM": 99}, {"llm": 99})
 
 
 def test_duplicate_stage_names_are_refused():
@@ -194,6 +205,7 @@ def test_the_text_shows_what_will_run():
     made = plan(
         Stage("embed", Embedder(), batch_size=8),
         Stage("retrieve", Searcher(), resources={"LLM": 2}),
+        Stage("generate", Caller(), resources={"LLM": 1}, gates={"llm": 1, "disk": 2}, priority=3),
     )
 
     text = made.explain()
@@ -203,6 +215,7 @@ def test_the_text_shows_what_will_run():
         "embed  Embedder  [batch_size=8]",
         "reads embedding; writes passages",
         "retrieve (LLM=2)",
+        "generate (LLM=1, gate llm=1, gate disk=2, priority 3)",
         "steered to 200 ms per task",
         "because  'retrieve' runs apart from 'embed': they hold different resources",
     ):
@@ -217,6 +230,13 @@ def test_the_picture_names_every_stage_once_in_order():
 
     assert chart.startswith("flowchart LR")
     assert chart.endswith("read --> embed_ --> generate_ --> write")
+
+
+def test_the_picture_shows_what_tasks_hold():
+    """Gates stand in the Mermaid chart where resources do."""
+    made = plan(Stage("embed", Embedder(), resources={"GPU": 1}, gates={"llm": 2}))
+
+    assert '["embed (GPU=1, gate llm=2)"]' in made.explain("mermaid")
 
 
 def test_an_unknown_form_of_explanation_is_refused():

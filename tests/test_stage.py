@@ -122,6 +122,11 @@ def test_what_is_no_operator_is_refused(operator, message):
         ({"resources": {"LLM": 0}}, "resource 'LLM' asks for 0; ask for a positive amount"),
         ({"resources": {"LLM": float("inf")}}, "asks for inf"),
         ({"resources": {"LLM": float("nan")}}, "asks for nan"),
+        ({"gates": {"llm": 0}}, "gate 'llm' asks for 0 slots; ask for a positive whole number"),
+        ({"gates": {"llm": -1}}, "gate 'llm' asks for -1 slots"),
+        ({"gates": {"llm": 1.5}}, r"gate 'llm' asks for 1\.5 slots"),
+        ({"gates": {"llm": True}}, "gate 'llm' asks for True slots"),
+        ({"gates": {"embed": 1, "llm": "2"}}, "gate 'llm' asks for '2' slots"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

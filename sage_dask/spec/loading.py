@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sage_dask.errors import PlanError, SpecError, did_you_mean, listed
-from sage_dask.pipeline import Pipeline
+from sage_dask.pipeline import Pipeline, check_policy
+from sage_dask.schedule import Scheduling
 from sage_dask.spec.annotations import fits, hints_of, wanted
 from sage_dask.spec.building import build
 from sage_dask.spec.document import MAX_BYTES, Marked, oversize, parse_yaml
@@ -17,6 +18,7 @@ from sage_dask.spec.words import SINK, SOURCE, STAGE, Role, default_name
 
 _REQUIRED = ("pipeline", "source", "stages", "sink")
 _SECTIONS = (*_REQUIRED, "run")
+_SCHEDULING = frozenset(field.name for field in fields(Scheduling))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,13 @@ class RunDefaults:
     resources: Mapping[str, float] | None = None
     """What each node supplies."""
     policy: str | None = None
+    gates: Mapping[str, int] | None = None
+    """Limits of the cluster's gates."""
+    priority: float | None = None
+    """Of the whole job."""
+    weight: float | None = None
+    quota: Mapping[str, float] | None = None
+    record_priority: str | None = None
     ordered: bool | None = None
     batch_size: int | None = None
     target_task_s: float | None = None
@@ -160,7 +169,17 @@ def _run_defaults(section: Marked) -> RunDefaults:
             raise value.fault(
                 f"run option {name!r} is {value.shown}, and what is wanted is {wanted(hints[name])}"
             )
+        if name in _SCHEDULING and value.plain is not None:
+            _check_scheduling(name, value)
     return RunDefaults(**{name: value.plain for name, value in given.items()})
+
+
+def _check_scheduling(name: str, given: Marked) -> None:
+    """Refuse at its line what a run would refuse only later."""
+    try:
+        check_policy(Scheduling(**{name: given.plain}).policy)
+    except PlanError as error:
+        raise given.fault(f"run option {name!r}: {error}") from error
 
 
 def _refuse_unknown(kind: str, given: Mapping[str, Marked], known: Any) -> None:

@@ -311,6 +311,27 @@ def test_an_unknown_policy_is_refused(on):
         mixed(Collect()).run(on, policy="dusk")
 
 
+def test_record_priorities_are_checked_by_every_runner(on):
+    """A priority that is no number fails its record; order and all other records stay."""
+    priorities = [1, 1, "high", None, 7, 1]
+    records = [{"id": n, "p": p} for n, p in enumerate(priorities)]
+    sink = Collect()
+
+    report = (
+        Pipeline("urgent")
+        .source(FromIterable(records, id="id"))
+        .map(dict, name="same")
+        .sink(sink)
+        .run(on, record_priority="p")
+    )
+
+    assert sink.ids == ["0", "1", "3", "4", "5"]
+    (failure,) = sink.failures
+    assert (failure.id, failure.stage, failure.error) == ("2", "read", "PriorityError")
+    assert failure.record == records[2]
+    assert (report.num_read, report.num_written, report.num_failed) == (6, 5, 1)
+
+
 def test_tear_down_follows_every_set_up(on, tmp_path):
     """Each process lets go of the operators it made ready, also when the run fails."""
     log = tmp_path / "log"

@@ -107,9 +107,12 @@ def test_every_word_is_the_name_of_its_class(role, things):
 
 def test_stage_options_come_back():
     """Options that are not at their defaults are written, and the stage's own name."""
-    pipeline = pipeline_of(batch_size=4, resources={"LLM": 1}, priority=-1, attempts=3, fuse=False)
+    pipeline = pipeline_of(
+        batch_size=4, resources={"LLM": 1}, gates={"llm": 2}, priority=-1, attempts=3, fuse=False
+    )
 
     assert loads(dump(pipeline)) == pipeline
+    assert "gates: {llm: 2}" in dump(pipeline)
 
 
 def test_defaults_are_not_written():

@@ -28,6 +28,7 @@ stages:
     rerank: {k: 3}
     batch_size: 16
     resources: {LLM: 1}
+    gates: {llm: 2}
     priority: 2
     attempts: 2
     fuse: false
@@ -38,7 +39,12 @@ sink:
 run:
   nodes: 4
   threads: 2
-  policy: dask
+  policy: pack
+  gates: {llm: 32}
+  priority: 1.5
+  weight: 2
+  quota: {threads: 8}
+  record_priority: urgency
   ordered: true
   batch_size: null
   target_task_s: 0.2
@@ -75,6 +81,7 @@ def test_stage_options_stand_beside_the_operator():
     final = stages[2]
     assert (final.batch_size, final.resources, final.priority) == (16, {"LLM": 1}, 2)
     assert (final.attempts, final.fuse, final.operator.k) == (2, False, 3)
+    assert final.gates == {"llm": 2}
     assert stages[3].operator == Map(copy.copy, ["passages"], ["passages"])
     assert loads(RAG).output == WriteJsonl("answers.jsonl")
 
@@ -84,9 +91,21 @@ def test_run_section_gives_defaults():
     spec = reads(RAG)
 
     assert spec.run == RunDefaults(
-        nodes=4, threads=2, policy="dask", ordered=True, batch_size=None, target_task_s=0.2
+        nodes=4,
+        threads=2,
+        policy="pack",
+        gates={"llm": 32},
+        priority=1.5,
+        weight=2,
+        quota={"threads": 8},
+        record_priority="urgency",
+        ordered=True,
+        batch_size=None,
+        target_task_s=0.2,
     )
     assert reads(SMALL).run == RunDefaults()
+    nothing = "policy: null, gates: null, priority: null, weight: null, quota: null"
+    assert reads(f"{SMALL}run: {{{nothing}}}\n").run == RunDefaults()
 
 
 def test_operators_beside_the_file_are_found(tmp_path):
@@ -135,6 +154,8 @@ FAULTS = [
     ("[a]}", "[a]}\n    batch_size: true", "f:6:17: ", "the boolean true"),
     ("[a]}", "[a]}\n    batchsize: 1", "f:5:5: ", "2 operators"),
     ("[a]}", "[a]}\n    attempts: 0", "f:5:5: ", "must be at least 1"),
+    ("[a]}", "[a]}\n    gates: {llm: 0}", "f:5:5: ", "gate 'llm' asks for 0 slots"),
+    ("[a]}", "[a]}\n    gates: {llm: 1.5}", "f:6:12: ", "'gates' is a mapping"),
     ("[a]}", "[a]}\n    name: a-b", "f:5:5: ", "stage name 'a-b'"),
     ("- select: {fields: [a]}", "- {}", "f:5:5: ", "0 operators"),
     ("  - select: {fields: [a]}", "  select: {}", "f:5:3: ", "a list is wanted"),
@@ -145,6 +166,14 @@ FAULTS = [
     ("- select: {fields: [a]}", "- copy:copy: {}", "f:5:5: ", "is no operator"),
     ("sink: collect", "sink: collect\nrun: {nodes: two}", "f:7:14: ", "a whole number or null"),
     ("sink: collect", "sink: collect\nrun: {node: 2}", "f:7:7: ", "did you mean 'nodes'"),
+    ("sink: collect", "sink: collect\nrun: {policy: spred}", "f:7:15: ", "did you mean 'spread'"),
+    ("sink: collect", "sink: collect\nrun: {policy: 5}", "f:7:15: ", "a text or null"),
+    ("sink: collect", "sink: collect\nrun: {weight: -1}", "f:7:15: ", "a positive number"),
+    ("sink: collect", "sink: collect\nrun: {weight: all}", "f:7:15: ", "a number or null"),
+    ("sink: collect", "sink: collect\nrun: {quota: {LLM: 0}}", "f:7:14: ", "quota of 'LLM' is 0"),
+    ("sink: collect", "sink: collect\nrun: {gates: {llm: 0}}", "f:7:14: ", "is given 0 slots"),
+    ("sink: collect", "sink: collect\nrun: {gates: {llm: x}}", "f:7:14: ", "a mapping or null"),
+    ("sink: collect", "sink: collect\nrun: {gate: {}}", "f:7:7: ", "did you mean 'gates'"),
 ]
 
 
