@@ -19,6 +19,8 @@ _COMMANDS = {
     "run": "sage_dask.cli.run:run",
     "plan": "sage_dask.cli.plan:plan",
     "report": "sage_dask.cli.report:report",
+    "policy": "sage_dask.cli.policy:policy",
+    "why": "sage_dask.cli.why:why",
     "index": "sage_dask.cli.index:index",
     "eval": "sage_dask.cli.evaluate:evaluate",
     "demo": "sage_dask.cli.demo:demo",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from sage_dask.cli.amounts import Amount
 from sage_dask.cli.output import counted
 from sage_dask.errors import PlanError
 from sage_dask.job import RunOptions
@@ -23,14 +24,14 @@ _OPTIONS = (
     click.option(
         "--nodes",
         type=click.IntRange(min=1),
-        help="Worker processes to start on this machine; none runs in this process.",
+        help="Nodes to start on this machine; without them it runs in this process.",
     ),
     click.option(
         "--threads", type=click.IntRange(min=1), help="Tasks that one node runs at a time."
     ),
     click.option(
         "--resources",
-        metavar="NAME=AMOUNT",
+        type=Amount(float),
         multiple=True,
         help="What each node supplies, such as LLM=4; may be given again.",
     ),
@@ -50,9 +51,10 @@ def chosen(defaults: RunDefaults, given: Mapping[str, Any]) -> RunDefaults:
     Raises:
         PlanError: Options contradict each other.
     """
-    amounts = dict(_amount(text) for text in given.get("resources", ()))
     said = {name: value for name, value in given.items() if value is not None}
-    run = replace(defaults, **{**said, "resources": amounts or defaults.resources})
+    for name in ("resources", "gates"):
+        said[name] = dict(given.get(name, ())) or getattr(defaults, name)
+    run = replace(defaults, **said)
     for name in ("threads", "resources"):
         if run.nodes is None and getattr(run, name):
             raise PlanError(
@@ -93,19 +95,31 @@ class PlannedNodes:
 
     def __init__(self, run: RunDefaults) -> None:
         self._supply = [dict(run.resources or {})] * (run.nodes or 0)
+        self._gates = dict(run.gates or {})
 
     def worker_resources(self) -> list[dict[str, float]] | None:
         """Return what each node would supply; None without nodes."""
         return self._supply or None
+
+    def gates(self) -> dict[str, int] | None:
+        """Return the gates that a run would find; None without nodes."""
+        return self._gates if self._supply else None
 
     def run(self, plan: Plan, options: RunOptions) -> Report:
         """Refuse: there is nothing to run on."""
         raise PlanError(f"pipeline {plan.pipeline!r}: these nodes are only planned; start them")
 
 
-def _amount(text: str) -> tuple[str, float]:
-    name, _, amount = text.partition("=")
-    try:
-        return name, float(amount)
-    except ValueError as error:
-        raise PlanError(f"--resources {text!r} is not NAME=AMOUNT, such as LLM=4") from error
+def planning(options: RunDefaults) -> dict[str, Any]:
+    """Return what both planning and running are told; what is not said is left to them."""
+    names = (
+        "policy",
+        "gates",
+        "priority",
+        "weight",
+        "quota",
+        "record_priority",
+        "batch_size",
+        "target_task_s",
+    )
+    return {name: value for name in names if (value := getattr(options, name)) is not None}

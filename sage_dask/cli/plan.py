@@ -8,7 +8,7 @@ import click
 
 from sage_dask.cli.examples import example
 from sage_dask.cli.exits import nothing_spent
-from sage_dask.cli.machines import PlannedNodes, chosen, node_options
+from sage_dask.cli.machines import PlannedNodes, chosen, node_options, planning
 from sage_dask.cli.streams import say
 from sage_dask.cli.target import find_pipeline
 
@@ -33,10 +33,5 @@ def plan(pipeline: str, form: str, **given: Any) -> None:
     spec = find_pipeline(pipeline)
     options = chosen(spec.run, given)
     with nothing_spent():
-        made = spec.pipeline.plan(
-            PlannedNodes(options),
-            policy=options.policy or "dask",
-            batch_size=options.batch_size,
-            target_task_s=options.target_task_s,
-        )
+        made = spec.pipeline.plan(PlannedNodes(options), **planning(options))
     say(made.explain(form))

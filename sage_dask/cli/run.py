@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from sage_dask.cli import exits
+from sage_dask.cli.amounts import Amount
 from sage_dask.cli.examples import example
-from sage_dask.cli.machines import chosen, describe_machines, machines, node_options
+from sage_dask.cli.machines import chosen, describe_machines, machines, node_options, planning
 from sage_dask.cli.output import counted, failed_file, note, print_report
 from sage_dask.cli.target import find_pipeline
 from sage_dask.errors import PlanError
@@ -28,7 +29,16 @@ from sage_dask.spec import RunDefaults
 @node_options
 @click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster that is there.")
 @click.option("--run-dir", metavar="DIR", help="Folder for the run's events; must be new.")
-@click.option("--policy", help="How tasks are placed.")
+@click.option("--policy", help="How tasks are placed: spread, pack, fifo, ..., or dask.")
+@click.option(
+    "--gate",
+    "gates",
+    type=Amount(int),
+    multiple=True,
+    help="Slots of a cluster-wide gate, such as llm=32; may be given again.",
+)
+@click.option("--priority", type=float, help="Of the whole job; higher runs first.")
+@click.option("--weight", type=float, help="Share of the cluster among jobs; 1 is everyone's.")
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
@@ -66,7 +76,7 @@ def run(
     options = _options(spec.run, given, scheduler)
     with exits.nothing_spent():
         # Before nodes are started: that takes seconds, and a mistake should not cost them.
-        spec.pipeline.plan(**_planning(options))
+        spec.pipeline.plan(**planning(options))
     report = _run(spec.pipeline, options, scheduler, run_dir, quiet)
     print_report(report, as_json=as_json, quiet=quiet)
     if report.num_failed:
@@ -106,11 +116,5 @@ def _run(
                 ordered=options.ordered is not False,
                 run_dir=run_dir,
                 observer=progress,
-                **_planning(options),
+                **planning(options),
             )
-
-
-def _planning(options: RunDefaults) -> dict[str, Any]:
-    """Return what both planning and running are told; what is not said is left to them."""
-    names = ("policy", "batch_size", "target_task_s")
-    return {name: value for name in names if (value := getattr(options, name)) is not None}

@@ -14,11 +14,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from sage_dask.cluster import LocalNodes
+from sage_dask.experiments.decisions import decisions, simulator
+from sage_dask.experiments.placement import placement
+from sage_dask.experiments.table import Row, header, in_turn
 from sage_dask.experiments.work import Discard, Numbers, burn_25_ms, first, second, third
 from sage_dask.operators import Collect, Embed, FromIterable
 from sage_dask.pipeline import Pipeline
@@ -27,25 +28,6 @@ NUM_NO_OPS = 50_000
 NUM_BURNS = 400
 NUM_TEXTS = 512
 NUM_PROCESSES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table."""
-
-    what: str
-    measured: str
-    baseline: str
-    ratio: float
-    wanted: str
-
-
-def in_turn(
-    rounds: int, ours: Callable[[], float], plain: Callable[[], float]
-) -> tuple[float, float]:
-    """Return the medians of two measurements that were taken alternately."""
-    pairs = [(ours(), plain()) for _ in range(rounds)]
-    return median(pair[0] for pair in pairs), median(pair[1] for pair in pairs)
 
 
 def no_ops() -> Pipeline:
@@ -190,6 +172,9 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "dask": dask,
     "embed": embed,
     "memory": memory,
+    "decisions": decisions,
+    "simulator": simulator,
+    "placement": placement,
 }
 
 
@@ -202,14 +187,10 @@ def main() -> None:
     if chosen.peak_of:
         _print_peak(int(chosen.peak_of[0]), chosen.peak_of[1])
         return
-    print(f"{'what':<52} {'measured':<36} {'beside it':<30} {'ratio':>6}   wanted")
+    print(header())
     for name in chosen.sections or SECTIONS:
         for row in SECTIONS[name]():
-            print(
-                f"{row.what:<52} {row.measured:<36} {row.baseline:<30} {row.ratio:>6.2f}   "
-                f"{row.wanted}",
-                flush=True,
-            )
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -163,13 +163,13 @@ def test_interrupt_exits_with_130_and_says_what_was_kept(folder, cli, texts):
 def test_the_command_line_overrides_the_file(folder, cli):
     """The run section holds where the command line is silent, and yields where it speaks."""
     with Path("p.yaml").open("a") as file:
-        file.write("run: {batch_size: 1, policy: dusk}\n")
+        file.write("run: {batch_size: 1, policy: dask, weight: 2}\n")
 
     silent = cli("run", "p.yaml")
-    spoken = cli("run", "p.yaml", "--policy", "dask", "--run-dir", "r")
+    spoken = cli("run", "p.yaml", "--policy", "spread", "--run-dir", "r")
 
     assert silent.exit_code == 2
-    assert "unknown policy 'dusk'" in silent.stderr
+    assert "'weight' given with policy 'dask'" in silent.stderr
     assert spoken.exit_code == 0, spoken.stderr
     assert Path("r/events.jsonl").read_text().count('"batch_committed"') == 3
 
