@@ -10,32 +10,26 @@ nothing, so no number of waiting tasks can deadlock it.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from sage_dask.errors import InvariantError, PolicyError
 from sage_dask.scheduling import explain, invariants
-from sage_dask.scheduling.cluster_view import LineView
-from sage_dask.scheduling.durations import Durations
 from sage_dask.scheduling.fifo import Fifo
-from sage_dask.scheduling.gate import Gates
 from sage_dask.scheduling.guard import GuardedPolicy
-from sage_dask.scheduling.jobs import Job, Jobs
-from sage_dask.scheduling.ledger import Lease, Ledger
-from sage_dask.scheduling.nodes import Nodes, Worker, WorkerInfo
+from sage_dask.scheduling.ledger import Lease
+from sage_dask.scheduling.nodes import WorkerInfo
 from sage_dask.scheduling.policies import DEFAULT, make_policy
-from sage_dask.scheduling.policy import Policy, Wait
-from sage_dask.scheduling.queue import Entry, Line, Order, Queue
-from sage_dask.scheduling.reservation import Reservations
+from sage_dask.scheduling.policy import Policy
+from sage_dask.scheduling.queue import Entry, Line
+from sage_dask.scheduling.rounds import Rounds
 from sage_dask.scheduling.statistics import (
     DispatcherStatistics,
     NodeStatistics,
     Notice,
     Start,
 )
-from sage_dask.scheduling.story import Stories
 from sage_dask.scheduling.view import Key, TaskView
 
 OnPolicyError: TypeAlias = Literal["fail", "fallback"]
@@ -47,7 +41,7 @@ GRACE_S = 2.0
 ENDLESS_S = 60.0
 
 
-class Dispatcher:
+class Dispatcher(Rounds):
     """Decides which task runs next, and where.
 
     Args:
@@ -71,25 +65,14 @@ class Dispatcher:
         num_stories: int = 4096,
         timer: Callable[[], float] | None = None,
     ) -> None:
-        self.durations = Durations()
-        self.nodes = Nodes(self.durations, saturation)
-        self.gates = Gates()
-        self.jobs = Jobs()
-        self.queue = Queue(lambda demand: self.nodes.pool(demand.fit))
-        self.ledger = Ledger()
-        self.stories = Stories(num_stories)
+        super().__init__(
+            GuardedPolicy(make_policy(policy), timer), saturation, patience_s, num_stories
+        )
         self.failure: PolicyError | None = None
         """What the policy did wrong; nothing is dispatched until another one is set."""
         self.on_policy_error = on_policy_error
         self._timer = timer
-        self._policy = GuardedPolicy(make_policy(policy), timer)
-        self._reservations = Reservations(self.nodes, self.gates, patience_s)
-        self._changed_jobs: set[Job] = set()
-        self._waiting_lines: list[Line] = []
         self._notices: list[Notice] = []
-        self._decisions: Counter[str] = Counter()
-        self._num_decisions = 0
-        self._num_reserved = 0
         self._num_policy_errors = 0
 
     # Machines
@@ -276,146 +259,6 @@ class Dispatcher:
         notices, self._notices = self._notices, []
         return notices
 
-    def _decide_all(self, starts: list[Start], now_s: float) -> None:
-        self._forget_waits()
-        for job in self._changed_jobs:
-            self.queue.reorder(job)
-        self._changed_jobs.clear()
-        self._rank_nodes(now_s)
-        self._serve_reservation(starts, now_s)
-        while (line := self._first_line(self._can_move)) is not None:
-            self._decide(line, line.head, starts, now_s)
-        if self._reserve(now_s):
-            self._serve_reservation(starts, now_s)
-
-    def _reserve(self, now_s: float) -> bool:
-        """Keep a place for the first of the lines that have been blocked since their turn came."""
-        first = self._first_line(self._is_blocked)
-        if first is not None and first.blocked_since_s is None:
-            first.blocked_since_s = now_s
-        since = [
-            line.blocked_since_s
-            for line in self.queue.lines.values()
-            if line.blocked_since_s is not None and self._keeps_its_turn(line, first)
-        ]
-        due = self._first_line(lambda line: self._reservations.is_due(line, now_s))
-        return self._reservations.note(due, min(since, default=None))
-
-    def _keeps_its_turn(self, line: Line, first: Line | None) -> bool:
-        """Return whether a line is still blocked and in the first class; else its patience ends.
-
-        Within a class jobs take turns by their shares, which is no new start for anybody.
-        """
-        if (
-            first is not None
-            and line.lanes
-            and self._is_blocked(line)
-            and line.lanes.first_key[0] <= first.lanes.first_key[0]
-        ):
-            return True
-        line.blocked_since_s = None
-        return False
-
-    def _forget_waits(self) -> None:
-        """Ask the policy again about all that it left waiting."""
-        for line in self._waiting_lines:
-            line.wait = None
-        self._waiting_lines.clear()
-
-    def _first_line(self, is_eligible: Callable[[Line], bool]) -> Line | None:
-        """Return the line whose head is first by order; lines are as few as kinds of demand."""
-        first: Line | None = None
-        smallest: Order | None = None
-        if not self.queue:
-            return None
-        for line in self.queue.lines.values():
-            if line.lanes and is_eligible(line):
-                order = line.lanes.first_key
-                if smallest is None or order < smallest:
-                    first, smallest = line, order
-        return first
-
-    def _can_move(self, line: Line) -> bool:
-        gates = line.demand.gates
-        return (
-            len(line.pool.ranked) > 0
-            and line.wait is None
-            and (not gates or self.gates.have_room(gates))
-            and not self._reservations.closes(line.demand)
-        )
-
-    def _is_blocked(self, line: Line) -> bool:
-        """Return whether a line waits for others to end, and not for its policy or for ever."""
-        return line.wait is None and self._is_possible(line) and self.nodes.have_running(line.pool)
-
-    def _is_possible(self, line: Line) -> bool:
-        gates = all(self.gates[name].could_ever(slots) for name, slots in line.demand.gates)
-        return gates and len(line.pool.suppliers) > 0
-
-    def _decide(self, line: Line, entry: Entry, starts: list[Start], now_s: float) -> None:
-        """Ask the policy about a task for which there is room."""
-        view = LineView(line, self.nodes, self.durations, now_s)
-        answer = self._policy.place(entry.task, view)
-        if isinstance(answer, Wait):
-            line.wait = answer
-            self._waiting_lines.append(line)
-            return
-        worker = self.nodes[answer.node].worker_for(line.demand.fit)
-        assert worker is not None  # noqa: S101 - the guard saw that the node can take it
-        self._start(entry, worker, answer.reason, starts, now_s)
-
-    def _serve_reservation(self, starts: list[Start], now_s: float) -> None:
-        """Start the task for which a place is kept, if all it needs has come together."""
-        entry = self._reservations.entry
-        if entry is None:
-            return
-        line, demand = entry.lane.line, entry.task.demand
-        is_wanted = entry.is_waiting and entry.lane.job.may_hold(demand)
-        if not is_wanted or not self._is_blocked(line):
-            self._reservations.clear()
-            self._rank_nodes(now_s)
-            return
-        worker = self._reservations.collect(demand.fit)
-        self._rank_nodes(now_s)
-        if not self.gates.have_room(demand.gates):
-            return
-        if line.pool.ranked:
-            self._decide(line, entry, starts, now_s)
-        elif worker is not None:
-            reason = (
-                f"kept for it: it was first and blocked for {self._reservations.patience_s:g} s"
-            )
-            self._start(entry, worker, reason, starts, now_s)
-        self._num_reserved += not entry.is_waiting
-        if not entry.is_waiting or line.wait is not None:
-            # It started, or there is room and its policy would rather wait: nothing is kept.
-            self._reservations.clear()
-            self._rank_nodes(now_s)
-
-    def _start(
-        self, entry: Entry, worker: Worker, reason: str, starts: list[Start], now_s: float
-    ) -> None:
-        task, job = entry.task, entry.lane.job
-        self._num_decisions += 1
-        self._decisions[self.policy.name] += 1
-        charged_s = self.nodes.take(worker, task, self._num_decisions)
-        self._open(Lease(task, worker.address, worker.node, now_s, charged_s), job)
-        entry.lane.line.blocked_since_s = None
-        self.queue.remove(task.key)
-        self.stories.add(task.key, now_s, f"started on {worker.node}", reason)
-        # Told before nodes are ranked again: a policy that raises there must not swallow a start.
-        starts.append(Start(task.key, worker.address, worker.node, reason))
-        if self.nodes[worker.node].in_flight == 1:
-            # Whoever was to wait until a node is open has one now.
-            self._forget_waits()
-        self._rank_nodes(now_s)
-
-    def _rank_nodes(self, now_s: float) -> None:
-        try:
-            self.nodes.refresh(self._policy.rank, now_s)
-        except TypeError as error:
-            self._policy.fail(f"gave nodes ranks that can not be compared: {error}", error)
-
     def _push(self, task: TaskView) -> None:
         try:
             precedence = self._policy.precedence(task)
@@ -423,45 +266,6 @@ class Dispatcher:
             self._blame(error)
             precedence = self._policy.precedence(task) if self.failure is None else 0.0
         self.queue.push(task, precedence, self.jobs.obtain(task.job))
-
-    def _open(self, lease: Lease, job: Job) -> None:
-        """Count all that a task holds beside its worker's resources."""
-        demand = lease.task.demand
-        self.gates.take(demand.gates)
-        job.take(demand)
-        self.jobs.charge(job, lease.charged_s)
-        taken_over = self.ledger.open(lease)
-        if taken_over is not None:
-            self._give_back_abandoned(taken_over, lease.started_s)
-
-    def _give_back_abandoned(self, lease: Lease, now_s: float) -> None:
-        self.nodes.workers[lease.worker].num_abandoned -= 1
-        self._give_back(lease, now_s)
-
-    def _give_back(self, lease: Lease, now_s: float) -> None:
-        demand = lease.task.demand
-        self.nodes.give_back(lease.worker, lease.task, now_s)
-        self.gates.give_back(demand.gates)
-        job = self.jobs[lease.task.job]
-        job.give_back(demand)
-        self._changed_jobs.add(job)
-        self._drop_if_idle(job)
-
-    def _learn(self, lease: Lease, seconds: float, now_s: float) -> None:
-        """Correct the estimates by what a task really took."""
-        stage = lease.task.stage
-        node = self.nodes[lease.node]
-        node.placed_s += seconds - lease.charged_s
-        if self.durations.is_known(stage):
-            node.slowdown.observe(seconds / self.durations.estimate_s(stage), now_s)
-        self.durations.observe(stage, seconds)
-        self.jobs[lease.task.job].charge(seconds - lease.charged_s)
-
-    def _drop_if_idle(self, job: Job) -> None:
-        if job.is_idle:
-            self.jobs.drop(job)
-            self.queue.drop_job(job.name)
-            self._changed_jobs.discard(job)
 
     def _blame(self, error: PolicyError) -> None:
         """Stop, or go on with ``fifo``: whatever was chosen for policies that do wrong."""
@@ -551,7 +355,14 @@ class Dispatcher:
             InvariantError: Counts are wrong; the message names each.
         """
         found = list(
-            invariants.violations(self.nodes, self.gates, self.jobs, self.queue, self.ledger)
+            invariants.violations(
+                self.nodes,
+                self.gates,
+                self.jobs,
+                self.queue,
+                self.ledger,
+                is_deciding=self.failure is None,
+            )
         )
         if found:
             raise InvariantError("; ".join(found))

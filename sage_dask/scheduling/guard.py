@@ -32,6 +32,11 @@ class GuardedPolicy:
         self._timer = timer
         self._average_s = 0.0
 
+    @property
+    def name(self) -> str:
+        """The policy's name."""
+        return self.policy.name
+
     def precedence(self, task: TaskView) -> float:
         """Ask for a task's class.
 

@@ -18,16 +18,28 @@ _EPSILON = 1e-6
 
 
 def violations(
-    nodes: Nodes, gates: Gates, jobs: Jobs, queue: Queue, ledger: Ledger
+    nodes: Nodes, gates: Gates, jobs: Jobs, queue: Queue, ledger: Ledger, *, is_deciding: bool
 ) -> Iterator[str]:
-    """Yield a sentence for each count that is wrong."""
+    """Yield a sentence for each count that is wrong.
+
+    Args:
+        nodes: Machines and what is free of them.
+        gates: Slots held.
+        jobs: What each has running and queued.
+        queue: What waits.
+        ledger: Who holds what; everything is compared with this.
+        is_deciding: Whether changes still reach lanes and pools; after a policy's failure they
+            wait for the next policy.
+    """
     yield from worker_violations(nodes, ledger)
     yield from _overbooking(nodes)
     yield from gate_violations(gates, ledger)
     yield from _node_violations(nodes, ledger)
     yield from _job_violations(jobs, queue, ledger)
     yield from _queue_violations(queue, ledger)
-    yield from _pool_violations(nodes, queue)
+    if is_deciding:
+        yield from _lane_violations(queue)
+        yield from _pool_violations(nodes, queue)
 
 
 def worker_violations(nodes: Nodes, ledger: Ledger) -> Iterator[str]:
@@ -98,13 +110,17 @@ def _queue_violations(queue: Queue, ledger: Ledger) -> Iterator[str]:
     for demand, line in queue.lines.items():
         if line.size != sizes[demand]:
             yield f"line {demand}: {line.size} tasks counted, {sizes[demand]} wait"
+    for key in ledger.running:
+        if key in queue:
+            yield f"task {key!r} runs and waits"
+
+
+def _lane_violations(queue: Queue) -> Iterator[str]:
+    for demand, line in queue.lines.items():
         for name, lane in line.by_job.items():
             is_open = queue.may_move(lane)
             if is_open != (name in line.lanes):
                 yield f"line {demand}: job {name!r} may move: {is_open}, but is listed otherwise"
-    for key in ledger.running:
-        if key in queue:
-            yield f"task {key!r} runs and waits"
 
 
 def _pool_violations(nodes: Nodes, queue: Queue) -> Iterator[str]:

@@ -100,16 +100,16 @@ def test_waiting_because_a_place_is_kept_for_another():
             {"resources": {"GPU": 4}},
             (
                 "2 tasks of embed (job rag/1) can not run: each needs GPU=4, threads=1 on one "
-                "worker, and of 2 the one that comes closest has GPU=1, threads=2; lower the stage's "
-                "resources, or start workers that have them"
+                "worker, and of 2 the one that comes closest has GPU=1, threads=2; lower the "
+                "stage's resources, or start workers that have them"
             ),
         ),
         (
             {"threads": 8},
             (
                 "2 tasks of embed (job rag/1) can not run: each needs threads=8 on one worker, "
-                "and of 2 the one that comes closest has threads=2; lower the stage's resources, or start "
-                "workers that have them"
+                "and of 2 the one that comes closest has threads=2; lower the stage's "
+                "resources, or start workers that have them"
             ),
         ),
         (

@@ -1,0 +1,183 @@
+"""One round of decisions: everything that can start now, best first.
+
+The line whose head is first by order moves, until none can.  Lines are kinds of
+demand, a few in number, and within one the first task is known, so no round looks
+at all tasks or all jobs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from sage_dask.scheduling.books import Books
+from sage_dask.scheduling.cluster_view import LineView
+from sage_dask.scheduling.guard import GuardedPolicy
+from sage_dask.scheduling.ledger import Lease
+from sage_dask.scheduling.nodes import Worker
+from sage_dask.scheduling.policy import Wait
+from sage_dask.scheduling.queue import Entry, Line, Order
+from sage_dask.scheduling.reservation import Reservations
+from sage_dask.scheduling.statistics import Start
+
+
+class Rounds(Books):
+    """Decides, by a policy, from what the books say.
+
+    Args:
+        policy: Who chooses.
+        saturation: Tasks that a worker is given per thread.
+        patience_s: How long the first task of all may be blocked before a place is kept for it.
+        num_stories: Tasks whose stories are kept.
+    """
+
+    def __init__(
+        self, policy: GuardedPolicy, saturation: float, patience_s: float, num_stories: int
+    ) -> None:
+        super().__init__(saturation, num_stories)
+        self._policy = policy
+        self._reservations = Reservations(self.nodes, self.gates, patience_s)
+        self._waiting_lines: list[Line] = []
+        self._decisions: Counter[str] = Counter()
+        self._num_decisions = 0
+        self._num_reserved = 0
+
+    def _decide_all(self, starts: list[Start], now_s: float) -> None:
+        self._forget_waits()
+        for job in self._changed_jobs:
+            self.queue.reorder(job)
+        self._changed_jobs.clear()
+        self._rank_nodes(now_s)
+        self._serve_reservation(starts, now_s)
+        while (line := self._first_line(self._can_move)) is not None:
+            self._decide(line, line.head, starts, now_s)
+        if self._reserve(now_s):
+            self._serve_reservation(starts, now_s)
+
+    def _reserve(self, now_s: float) -> bool:
+        """Keep a place for the first of the lines that have been blocked since their turn came."""
+        first = self._first_line(self._is_blocked)
+        if first is not None and first.blocked_since_s is None:
+            first.blocked_since_s = now_s
+        since = [
+            line.blocked_since_s
+            for line in self.queue.lines.values()
+            if line.blocked_since_s is not None and self._keeps_its_turn(line, first)
+        ]
+        due = self._first_line(lambda line: self._reservations.is_due(line, now_s))
+        return self._reservations.note(due, min(since, default=None))
+
+    def _keeps_its_turn(self, line: Line, first: Line | None) -> bool:
+        """Return whether a line is still blocked and in the first class; else its patience ends.
+
+        Within a class jobs take turns by their shares, which is no new start for anybody.
+        """
+        if (
+            first is not None
+            and line.lanes
+            and self._is_blocked(line)
+            and line.lanes.first_key[0] <= first.lanes.first_key[0]
+        ):
+            return True
+        line.blocked_since_s = None
+        return False
+
+    def _forget_waits(self) -> None:
+        """Ask the policy again about all that it left waiting."""
+        for line in self._waiting_lines:
+            line.wait = None
+        self._waiting_lines.clear()
+
+    def _first_line(self, is_eligible: Callable[[Line], bool]) -> Line | None:
+        """Return the line whose head is first by order; lines are as few as kinds of demand."""
+        first: Line | None = None
+        smallest: Order | None = None
+        if not self.queue:
+            return None
+        for line in self.queue.lines.values():
+            if line.lanes and is_eligible(line):
+                order = line.lanes.first_key
+                if smallest is None or order < smallest:
+                    first, smallest = line, order
+        return first
+
+    def _can_move(self, line: Line) -> bool:
+        gates = line.demand.gates
+        return (
+            len(line.pool.ranked) > 0
+            and line.wait is None
+            and (not gates or self.gates.have_room(gates))
+            and not self._reservations.closes(line.demand)
+        )
+
+    def _is_blocked(self, line: Line) -> bool:
+        """Return whether a line waits for others to end, and not for its policy or for ever."""
+        return line.wait is None and self._is_possible(line) and self.nodes.have_running(line.pool)
+
+    def _is_possible(self, line: Line) -> bool:
+        gates = all(self.gates[name].could_ever(slots) for name, slots in line.demand.gates)
+        return gates and len(line.pool.suppliers) > 0
+
+    def _decide(self, line: Line, entry: Entry, starts: list[Start], now_s: float) -> None:
+        """Ask the policy about a task for which there is room."""
+        view = LineView(line, self.nodes, self.durations, now_s)
+        answer = self._policy.place(entry.task, view)
+        if isinstance(answer, Wait):
+            line.wait = answer
+            self._waiting_lines.append(line)
+            return
+        worker = self.nodes[answer.node].worker_for(line.demand.fit)
+        assert worker is not None  # noqa: S101 - the guard saw that the node can take it
+        self._start(entry, worker, answer.reason, starts, now_s)
+
+    def _serve_reservation(self, starts: list[Start], now_s: float) -> None:
+        """Start the task for which a place is kept, if all it needs has come together."""
+        entry = self._reservations.entry
+        if entry is None:
+            return
+        line, demand = entry.lane.line, entry.task.demand
+        is_wanted = entry.is_waiting and entry.lane.job.may_hold(demand)
+        if not is_wanted or not self._is_blocked(line):
+            self._reservations.clear()
+            self._rank_nodes(now_s)
+            return
+        worker = self._reservations.collect(demand.fit)
+        self._rank_nodes(now_s)
+        if not self.gates.have_room(demand.gates):
+            return
+        if line.pool.ranked:
+            self._decide(line, entry, starts, now_s)
+        elif worker is not None:
+            reason = (
+                f"kept for it: it was first and blocked for {self._reservations.patience_s:g} s"
+            )
+            self._start(entry, worker, reason, starts, now_s)
+        self._num_reserved += not entry.is_waiting
+        if not entry.is_waiting or line.wait is not None:
+            # It started, or there is room and its policy would rather wait: nothing is kept.
+            self._reservations.clear()
+            self._rank_nodes(now_s)
+
+    def _start(
+        self, entry: Entry, worker: Worker, reason: str, starts: list[Start], now_s: float
+    ) -> None:
+        task, job = entry.task, entry.lane.job
+        self._num_decisions += 1
+        self._decisions[self._policy.name] += 1
+        charged_s = self.nodes.take(worker, task, self._num_decisions)
+        self._open(Lease(task, worker.address, worker.node, now_s, charged_s), job)
+        entry.lane.line.blocked_since_s = None
+        self.queue.remove(task.key)
+        self.stories.add(task.key, now_s, f"started on {worker.node}", reason)
+        # Told before nodes are ranked again: a policy that raises there must not swallow a start.
+        starts.append(Start(task.key, worker.address, worker.node, reason))
+        if self.nodes[worker.node].in_flight == 1:
+            # Whoever was to wait until a node is open has one now.
+            self._forget_waits()
+        self._rank_nodes(now_s)
+
+    def _rank_nodes(self, now_s: float) -> None:
+        try:
+            self.nodes.refresh(self._policy.rank, now_s)
+        except TypeError as error:
+            self._policy.fail(f"gave nodes ranks that can not be compared: {error}", error)
