@@ -238,7 +238,7 @@ class Dispatcher(Rounds):
     @property
     def next_wake_s(self) -> float | None:
         """When to dispatch again though nothing has happened; None if there is no need to."""
-        if self.failure is not None:
+        if self.failure is not None or not self.queue:
             return None
         times = [line.wait.until_s for line in self._waiting_lines if line.wait is not None]
         if self._reservations.until_s is not None:
@@ -361,7 +361,7 @@ class Dispatcher(Rounds):
                 self.jobs,
                 self.queue,
                 self.ledger,
-                is_deciding=self.failure is None,
+                is_deciding=self.failure is None and bool(self.queue),
             )
         )
         if found:

@@ -28,8 +28,8 @@ def violations(
         jobs: What each has running and queued.
         queue: What waits.
         ledger: Who holds what; everything is compared with this.
-        is_deciding: Whether changes still reach lanes and pools; after a policy's failure they
-            wait for the next policy.
+        is_deciding: Whether changes have reached lanes and pools; while nothing waits, and after
+            a policy's failure, they have not.
     """
     yield from worker_violations(nodes, ledger)
     yield from _overbooking(nodes)

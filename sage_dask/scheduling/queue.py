@@ -190,6 +190,8 @@ class Queue:
         line.stages[task.stage] -= 1
         if not line.stages[task.stage]:
             del line.stages[task.stage]
+        if not line.size:
+            line.blocked_since_s = None
         self.reorder(lane.job)
         return entry
 

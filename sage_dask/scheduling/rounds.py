@@ -43,15 +43,19 @@ class Rounds(Books):
         self._num_reserved = 0
 
     def _decide_all(self, starts: list[Start], now_s: float) -> None:
+        if not self.queue:
+            # What changed of nodes and jobs can wait until it matters.
+            self._reservations.clear()
+            return
         self._forget_waits()
         for job in self._changed_jobs:
             self.queue.reorder(job)
         self._changed_jobs.clear()
         self._rank_nodes(now_s)
         self._serve_reservation(starts, now_s)
-        while (line := self._first_line(self._can_move)) is not None:
+        while self.queue and (line := self._first_line(self._can_move)) is not None:
             self._decide(line, line.head, starts, now_s)
-        if self._reserve(now_s):
+        if self.queue and self._reserve(now_s):
             self._serve_reservation(starts, now_s)
 
     def _reserve(self, now_s: float) -> bool:
@@ -92,8 +96,6 @@ class Rounds(Books):
         """Return the line whose head is first by order; lines are as few as kinds of demand."""
         first: Line | None = None
         smallest: Order | None = None
-        if not self.queue:
-            return None
         for line in self.queue.lines.values():
             if line.lanes and is_eligible(line):
                 order = line.lanes.first_key
@@ -174,7 +176,8 @@ class Rounds(Books):
         if self.nodes[worker.node].in_flight == 1:
             # Whoever was to wait until a node is open has one now.
             self._forget_waits()
-        self._rank_nodes(now_s)
+        if self.queue:
+            self._rank_nodes(now_s)
 
     def _rank_nodes(self, now_s: float) -> None:
         try:
