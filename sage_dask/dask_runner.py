@@ -25,13 +25,16 @@ from distributed.client import FutureCancelledError
 from distributed.comm import resolve_address
 
 from sage_dask.errors import RunError, SageError
-from sage_dask.graph import build_graph
+from sage_dask.graph import Claim, build_graph
 from sage_dask.job import Job, Machines, RunOptions
+from sage_dask.nodes import NODE, node_name
 from sage_dask.plan import READ, Plan
 from sage_dask.portable import fail_stranded
 from sage_dask.record import Batch, Failure, Record
 from sage_dask.report import Report
 from sage_dask.runner import running
+from sage_dask.schedule import Scheduling
+from sage_dask.scheduling.control import SchedulerControl
 from sage_dask.scheduling.message_log import shorten_message_logs
 from sage_dask.worker import Program, make_program, pack, prepare, release, unpack
 
@@ -58,6 +61,7 @@ class DaskRunner:
     def __init__(self, client: Client, *, startup_s: float | None = None) -> None:
         self._client = client
         self._startup_s = {} if startup_s is None else {"cluster": startup_s}
+        self._control = SchedulerControl(client)
         self._workers: Mapping[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
         if not self._workers:
             raise RunError(
@@ -69,9 +73,32 @@ class DaskRunner:
         """Return what each worker supplies."""
         return [worker["resources"] for worker in self._workers.values()]
 
+    def gates(self) -> Mapping[str, float]:
+        """Return the limit of each gate that the cluster has."""
+        return self._control.gates()
+
     def run(self, plan: Plan, options: RunOptions) -> Report:
         """Run a plan to its end and return what it cost."""
         shorten_message_logs(self._client)
+        with self._arranged(options.scheduling):
+            return self._run(plan, options)
+
+    @contextmanager
+    def _arranged(self, scheduling: Scheduling) -> Iterator[None]:
+        """Have the cluster place tasks as asked, and log what it has to say meanwhile."""
+        if scheduling.is_stock:
+            yield
+            return
+        # Listening first: there may be something to say of the start.
+        with self._control.notices():
+            self._control.start()
+            if scheduling.policy is not None:
+                self._control.set_policy(scheduling.policy)
+            for gate, limit in scheduling.gates.items():
+                self._control.set_gate(gate, limit)
+            yield
+
+    def _run(self, plan: Plan, options: RunOptions) -> Report:
         job = Job(plan, options, self._machines())
         programs = {task.name: make_program(task, job=job.id) for task in plan.stages}
         try:
@@ -80,15 +107,19 @@ class DaskRunner:
             startup_s = {**self._startup_s, "operators": time.perf_counter() - started}
             with running(job, startup_s):
                 with dask.config.set(_SETTINGS):
-                    _Window(self._client, job, programs, self._size(options)).run()
+                    claim = Claim(job.id, options.scheduling)
+                    _Window(self._client, job, programs, self._size(options), claim).run()
                 return job.finish()
         finally:
             self._release(programs.values())
 
     def _machines(self) -> Machines:
-        threads = sum(worker["nthreads"] for worker in self._workers.values())
-        nodes = sorted(str(worker["name"]) for worker in self._workers.values())
-        return Machines(f"on {len(nodes)} Dask nodes, {threads} threads", nodes, threads)
+        workers = self._workers.values()
+        threads = sum(worker["nthreads"] for worker in workers)
+        nodes = sorted({node_name(worker.get(NODE), worker["host"]) for worker in workers})
+        several = f" ({len(workers)} workers)" if len(workers) > len(nodes) else ""
+        on = f"{_counted(len(nodes), 'Dask node')}{several}, {_counted(threads, 'thread')}"
+        return Machines(f"on {on}", nodes, threads)
 
     def _size(self, options: RunOptions) -> int:
         return options.max_in_flight or WAVES_PER_THREAD * self._machines().num_threads
@@ -115,12 +146,13 @@ class _Window:
     """The batches of one job that are on their way through the cluster."""
 
     def __init__(
-        self, client: Client, job: Job, programs: Mapping[str, Program], size: int
+        self, client: Client, job: Job, programs: Mapping[str, Program], size: int, claim: Claim
     ) -> None:
         self._client = client
         self._job = job
         self._programs = programs
         self._size = size
+        self._claim = claim
         self._in_flight: dict[Future, _Sent] = {}
         self._suspects: deque[_Sent] = deque()
         self._completed: SimpleQueue[tuple[Future, Any]] = SimpleQueue()
@@ -153,7 +185,7 @@ class _Window:
     def _send(self, batch: Batch) -> None:
         packed = self._packed(batch)
         self._job.size.observe_bytes(len(batch), len(packed))
-        self._submit(_Sent(batch.index, packed, self._job.id))
+        self._submit(_Sent(batch.index, packed, self._job.id, batch.priority))
 
     def _submit(self, sent: _Sent) -> None:
         """Submit a graph of its own: Dask serves graphs in the order in which they come.
@@ -161,8 +193,9 @@ class _Window:
         Within one graph it would serve unconnected chains in the order of their keys as
         text, last first, and ordered output would wait for the first batch of all.
         """
+        claim = replace(self._claim, priority=sent.priority)
         (output,) = build_graph(
-            self._job.plan, self._programs, sent.keys, {sent.index: sent.packed}
+            self._job.plan, self._programs, sent.keys, {sent.index: sent.packed}, claim
         )
         # As compute() does, but without optimising a graph that is as it should be (a sixth
         # of the driver's time), and with a later place in the queue for every later call.
@@ -236,11 +269,16 @@ class _Sent:
     packed: bytes
     keys: str
     """What keeps its keys apart from others: the job's id, or digits of its own."""
+    priority: float
     is_alone: bool = False
 
     def alone(self) -> _Sent:
         """Return the batch for another try, under keys that the first one never had."""
         return replace(self, keys=secrets.token_hex(4), is_alone=True)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _as_read(packed: bytes) -> tuple[Sequence[str], Sequence[Record]]:
@@ -275,13 +313,23 @@ async def _in_thread(function: Any, argument: Any) -> Any:
 
 @contextmanager
 def connected(on: Any) -> Iterator[DaskRunner]:
-    """Lend a runner for a client, a cluster or a scheduler's address.
+    """Lend a runner for a client, a cluster, a scheduler's address or nodes of ours."""
+    with client_of(on) as client:
+        yield DaskRunner(client, startup_s=getattr(on, "startup_s", None))
+
+
+@contextmanager
+def client_of(on: Any) -> Iterator[Client]:
+    """Lend a client for whatever the user named.
 
     A client that is given stays open; one that is made here is closed again.
+
+    Raises:
+        RunError: No scheduler answers there.
     """
     client = on if isinstance(on, Client) else getattr(on, "client", None)
     if client is not None:
-        yield DaskRunner(client, startup_s=getattr(on, "startup_s", None))
+        yield client
         return
     try:
         if isinstance(on, str):
@@ -294,4 +342,4 @@ def connected(on: Any) -> Iterator[DaskRunner]:
             "or leave it out to run in this process"
         ) from error
     with client:
-        yield DaskRunner(client)
+        yield client

@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from distributed import Client, Future, LocalCluster
+from distributed import Client, Future, LocalCluster, SchedulerPlugin
 
 from sage_dask import (
     Collect,
@@ -145,7 +145,7 @@ def eventually(client, holds):
 
 def ours(scheduler):
     """Return the tasks of sage_dask that a scheduler knows: those of jobs."""
-    return [task for task in scheduler.tasks.values() if "job" in (task.annotations or {})]
+    return [task for task in scheduler.tasks.values() if "sage" in (task.annotations or {})]
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -250,6 +250,41 @@ def test_nothing_is_left_on_the_scheduler(client, cluster):
     assert eventually(client, lambda: not ours(cluster.scheduler))
 
 
+def test_every_task_tells_the_scheduler_what_it_claims(client, cluster):
+    """Job, gates, share, and the priority of each batch's records arrive with the graph."""
+    told = {}
+
+    class Recorder(SchedulerPlugin):
+        def update_graph(self, scheduler, *, annotations, **ignored):
+            told.update(annotations["sage"])
+
+    urgent = FromIterable([{"x": 0, "p": 5}, {"x": 1}, {"x": 2}])
+    cluster.scheduler.add_plugin(Recorder(), name="recorder")
+    try:
+        pipeline(urgent).map(dict, name="ask", gates={"llm": 1}, priority=10).run(
+            client,
+            gates={"llm": 2},
+            priority=100,
+            weight=2,
+            quota={"threads": 3},
+            record_priority="p",
+        )
+    finally:
+        cluster.scheduler.remove_plugin("recorder")
+
+    asking = [claim for claim in told.values() if claim["stage"] == "ask"]
+    assert [claim["priority"] for claim in asking] == [115.0, 110.0]
+    assert len({claim.pop("job") for claim in asking}) == 1
+    assert asking[0] == {
+        "pipeline": "p",
+        "stage": "ask",
+        "priority": 115.0,
+        "gates": {"llm": 1},
+        "weight": 2.0,
+        "quota": {"threads": 3},
+    }
+
+
 def test_operators_are_let_go_on_the_workers(client):
     """After a run, no worker holds an operator of it."""
     pipeline(numbers(5)).run(client)
@@ -319,6 +354,38 @@ def test_the_report_names_machines_and_start_up(nodes):
     assert list(report.nodes) == ["node-0", "node-1"]
     assert report.startup_s["cluster"] == nodes.startup_s
     assert report.setup_s == 0.0
+
+
+def test_workers_of_one_node_are_counted_as_one():
+    """Balance is over nodes, whoever started them: by declared name, else by host."""
+    with LocalNodes(1, threads=2, workers_per_node=2, dashboard=None) as nodes:
+        ours = pipeline(numbers(40)).run(nodes, batch_size=1)
+    with small_cluster(n_workers=2) as cluster:
+        foreign = pipeline(numbers(40)).run(cluster, batch_size=1)
+        (host,) = {worker.host for worker in cluster.scheduler.workers.values()}
+
+    assert ours.runner == foreign.runner == "on 1 Dask node (2 workers), 2 threads"
+    assert (list(ours.nodes), list(foreign.nodes)) == (["node-0"], [host])
+    assert ours.balance_of_records == foreign.balance_of_records == 1.0
+
+
+def test_nodes_may_come_and_go_while_a_job_runs():
+    """A node that is killed costs no record, and what a new one does is in the report."""
+    sink, added = Collect(), []
+
+    def change(progress):
+        if not added:
+            added.extend(nodes.add())
+            nodes.remove("node-0", kill=True)
+            nodes.remove("node-1")
+
+    with LocalNodes(2, threads=2, workers_per_node=2, dashboard=None) as nodes:
+        report = pipeline(numbers(100), sink=sink).run(nodes, batch_size=1, observer=change)
+
+    assert added == ["node-2"]
+    assert sink.ids == [str(n) for n in range(100)]
+    assert report.nodes["node-2"].num_records > 0
+    assert sum(node.num_records for node in report.nodes.values()) == 100
 
 
 def test_a_set_up_that_fails_on_a_worker_ends_the_run_before_it_begins(client):

@@ -1,0 +1,40 @@
+"""What an operator has chosen for the dispatcher of a cluster, and how to make one like it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sage_dask.scheduling.dispatcher import Dispatcher, OnPolicyError
+from sage_dask.scheduling.policies import DEFAULT
+from sage_dask.scheduling.policy import Policy
+
+
+@dataclass
+class Settings:
+    """Choices that outlive any one dispatcher; it travels to the scheduler with the plugin."""
+
+    policy: str | Policy = DEFAULT
+    on_policy_error: OnPolicyError = "fail"
+    saturation: float = 1.0
+    patience_s: float = 5.0
+    gates: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+    quotas: dict[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def make_dispatcher(self, timer: Callable[[], float]) -> Dispatcher:
+        """Return a new dispatcher with everything that was chosen."""
+        dispatcher = Dispatcher(
+            self.policy,
+            saturation=self.saturation,
+            patience_s=self.patience_s,
+            on_policy_error=self.on_policy_error,
+            timer=timer,
+        )
+        for name, limit in self.gates.items():
+            dispatcher.set_gate(name, limit)
+        for job, weight in self.weights.items():
+            dispatcher.set_weight(job, weight)
+        for job, quota in self.quotas.items():
+            dispatcher.set_quota(job, quota)
+        return dispatcher
