@@ -23,6 +23,9 @@ _POLL_S = 0.01
 # A retired worker waits for its running tasks before it ends; longer ones are cut off.
 _END_TIMEOUT_S = 10
 
+# As long as a call to a model server takes at the most; what runs longer is run again elsewhere.
+_DRAIN_TIMEOUT_S = 60
+
 
 class NodeCluster(LocalCluster):
     """A local cluster that starts without nodes; they come and go as wholes.
@@ -83,7 +86,11 @@ class NodeCluster(LocalCluster):
             await asyncio.sleep(_POLL_S)
 
     async def _retire(self, names: Sequence[str], nannies: Sequence[Nanny]) -> None:
-        """Let a node's workers hand on what they hold, and end."""
+        """Let a node's workers end what they run, hand on what they hold, and end."""
+        # Dask forgets a retired worker at once, while its threads run on: with a gate, others
+        # would start in their place.  So nothing new is placed, and retiring comes after.
+        await self.scheduler.retire_workers(names=names, close_workers=False, remove=False)
+        await self._drained(names)
         # Dask's own scale-down gives the names as addresses, and so retires nobody.
         retired = await self.scheduler.retire_workers(names=names)
         # Those end by themselves within a second; stopped meanwhile, they would log errors.
@@ -94,6 +101,15 @@ class NodeCluster(LocalCluster):
         ]
         if ending:
             await asyncio.wait(ending, timeout=_END_TIMEOUT_S)
+
+    async def _drained(self, names: Sequence[str]) -> None:
+        """Wait for the end of what workers run, within bounds."""
+        for _ in range(round(_DRAIN_TIMEOUT_S / _POLL_S)):
+            addresses = [self.scheduler.aliases.get(name) for name in names]
+            workers = [self.scheduler.workers.get(address) for address in addresses]
+            if not any(worker is not None and worker.processing for worker in workers):
+                return
+            await asyncio.sleep(_POLL_S)
 
     def _declare(self) -> str:
         """Put a node's workers into what Dask is to bring about, and return its name."""

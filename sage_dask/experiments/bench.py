@@ -19,6 +19,7 @@ from pathlib import Path
 from sage_dask.cluster import LocalNodes
 from sage_dask.experiments.decisions import decisions, simulator
 from sage_dask.experiments.placement import placement
+from sage_dask.experiments.scheduler_cost import scheduler_cost
 from sage_dask.experiments.table import Row, header, in_turn
 from sage_dask.experiments.work import Discard, Numbers, burn_25_ms, first, second, third
 from sage_dask.operators import Collect, Embed, FromIterable
@@ -174,6 +175,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "memory": memory,
     "decisions": decisions,
     "simulator": simulator,
+    "scheduler": scheduler_cost,
     "placement": placement,
 }
 

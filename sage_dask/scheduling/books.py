@@ -61,7 +61,7 @@ class Books:
         """Correct the estimates by what a task really took."""
         stage = lease.task.stage
         node = self.nodes[lease.node]
-        node.placed_s += seconds - lease.charged_s
+        self.nodes.count_work(lease.node, seconds - lease.charged_s, now_s)
         if self.durations.is_known(stage):
             node.slowdown.observe(seconds / self.durations.estimate_s(stage), now_s)
         self.durations.observe(stage, seconds)

@@ -137,7 +137,7 @@ class Dispatcher(Rounds):
             return
         self.task_withdrawn(task.key, now_s)
         job = self.jobs.obtain(task.job)
-        charged_s = self.nodes.take(self.nodes.workers[worker], task, self._num_decisions)
+        charged_s = self.nodes.take(self.nodes.workers[worker], task, self._num_decisions, now_s)
         self._open(Lease(task, worker, self.nodes.workers[worker].node, now_s, charged_s), job)
         self._changed_jobs.add(job)
         self.stories.add(task.key, now_s, f"found running on {self.nodes.workers[worker].node}")

@@ -23,7 +23,7 @@ class Spread(Policy):
 
     What counts, in typical tasks: the work per thread that the node has and the task itself, both
     at the node's own speed; then how short it is of memory and processor; then what moving the
-    task's inputs there takes.  Equal nodes go by the work they were given so far, then by name.
+    task's inputs there takes.  Equal nodes go by the work they were given lately, then by name.
 
     Args:
         memory_weight: Typical tasks that a node with full memory is put behind.
@@ -38,7 +38,7 @@ class Spread(Policy):
 
     def rank(self, node: NodeView) -> tuple[float, float]:
         """Return when a typical task given to the node would end, in typical tasks."""
-        return self._end(node), node.placed_s
+        return self._end(node), node.recent_s
 
     def place(self, task: TaskView, cluster: ClusterView) -> Placement:
         """Choose the node with the earliest end, moving the inputs included."""
@@ -52,7 +52,7 @@ class Spread(Policy):
         moves = {node.name: self._move_s(task, node) for node in candidates}
         node = min(
             candidates,
-            key=lambda n: (self._end(n) + moves[n.name] / n.typical_s, n.placed_s, n.name),
+            key=lambda n: (self._end(n) + moves[n.name] / n.typical_s, n.recent_s, n.name),
         )
         return Placement(
             node.name,

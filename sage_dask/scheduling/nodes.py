@@ -21,6 +21,10 @@ from sage_dask.scheduling.view import Amounts, Fit, NodeView, TaskView
 # Workers report memory and processor every half second to a second.
 STALE_AFTER_S = 5.0
 
+# Work counts half as much after this time, and counts are scaled down before they overflow.
+_RECENT_S = 60.0
+_LANDMARKS_S = 300 * _RECENT_S
+
 # Sums of fractions such as 0.1 are not exact.
 _EPSILON = 1e-9
 
@@ -129,6 +133,7 @@ class Node:
         self.in_flight = 0
         self.stages: Counter[str] = Counter()
         self.placed_s = 0.0
+        self.recent_s = 0.0
         self.num_placed = 0
         self.last_placed = 0
         self.slowdown = Slowdown()
@@ -171,7 +176,7 @@ class Node:
             self.threads,
             self.in_flight,
             sum(number * durations.estimate_s(stage) for stage, number in self.stages.items()),
-            self.placed_s,
+            self.recent_s,
             self.slowdown.value(now_s),
             durations.typical_s,
             self._memory if is_fresh else None,
@@ -232,6 +237,7 @@ class Nodes:
         self._views: dict[str, NodeView] = {}
         self._pools: dict[Fit, Pool] = {}
         self._changed: set[str] = set()
+        self._landmark_s = 0.0
 
     def __getitem__(self, name: str) -> Node:
         return self._nodes[name]
@@ -285,19 +291,34 @@ class Nodes:
         self._nodes[name].measure(memory, cpu, now_s)
         self._changed.add(name)
 
-    def take(self, worker: Worker, task: TaskView, decision: int) -> float:
+    def take(self, worker: Worker, task: TaskView, decision: int, now_s: float) -> float:
         """Place a task on a worker, and return what it is expected to take in seconds."""
         node = self._nodes[worker.node]
         worker.take(task.demand.fit.amounts)
         seconds = self._durations.estimate_s(task.stage)
         node.in_flight += 1
         node.stages[task.stage] += 1
-        node.placed_s += seconds
+        self.count_work(node.name, seconds, now_s)
         node.num_placed += 1
         node.last_placed = decision
         node.idle_since_s = None
         self._changed.add(node.name)
         return seconds
+
+    def count_work(self, name: str, seconds: float, now_s: float) -> None:
+        """Count work that a node was given, or correct what was expected of it.
+
+        Recent work grows instead of old work shrinking, so that nodes whose counts were taken at
+        different times can be compared as they are.
+        """
+        node = self._nodes[name]
+        if now_s - self._landmark_s > _LANDMARKS_S:
+            shrink = _growth(self._landmark_s - now_s)
+            for each in self._nodes.values():
+                each.recent_s *= shrink
+            self._landmark_s = now_s
+        node.placed_s += seconds
+        node.recent_s += seconds * _growth(now_s - self._landmark_s)
 
     def give_back(self, address: str, task: TaskView, now_s: float) -> None:
         """Note that a task ended on its worker."""
@@ -346,7 +367,12 @@ class Nodes:
         return self._views[name]
 
     def forget_ranks(self) -> None:
-        """Have every node ranked anew: keys of two policies can not be compared."""
+        """Have every node ranked anew: keys of two policies can not be compared.
+
+        What another policy gave to whom is no debt, either.
+        """
+        for node in self._nodes.values():
+            node.recent_s = 0.0
         for pool in self._pools.values():
             pool.ranked = Ranked()
         self.change_all()
@@ -372,3 +398,8 @@ class Nodes:
         for pool in self._pools.values():
             pool.update_supply(node)
         self._changed.add(node.name)
+
+
+def _growth(seconds: float) -> float:
+    """Return how much more work counts that comes so much later."""
+    return float(2.0 ** (seconds / _RECENT_S))

@@ -166,7 +166,7 @@ class Rounds(Books):
         task, job = entry.task, entry.lane.job
         self._num_decisions += 1
         self._decisions[self._policy.name] += 1
-        charged_s = self.nodes.take(worker, task, self._num_decisions)
+        charged_s = self.nodes.take(worker, task, self._num_decisions, now_s)
         self._open(Lease(task, worker.address, worker.node, now_s, charged_s), job)
         entry.lane.line.blocked_since_s = None
         self.queue.remove(task.key)

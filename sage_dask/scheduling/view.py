@@ -104,8 +104,8 @@ class NodeView:
     """Tasks placed on it that have not ended."""
     outstanding_s: float
     """Measured durations of those tasks, added up, as if it were an average node."""
-    placed_s: float
-    """What all tasks ever placed on it took, or are expected to take while they run."""
+    recent_s: float
+    """Work that it was given, newer work counting more: only good for comparing nodes."""
     slowdown: float
     """How many times longer than elsewhere tasks take here; 1.0 while that is not certain."""
     typical_s: float

@@ -33,7 +33,7 @@ def some_nodes(draw):
             name,
             threads=float(draw(st.integers(1, 8))),
             outstanding_s=draw(st.integers(0, 40)) / 4,
-            placed_s=float(draw(st.integers(0, 3))),
+            recent_s=float(draw(st.integers(0, 3))),
             slowdown=draw(st.sampled_from([1.0, 1.0, 0.5, 3.0])),
             memory=draw(SHARES),
             cpu=draw(SHARES),
@@ -159,7 +159,7 @@ def test_spread_weights_are_parameters():
 
 def test_spread_breaks_ties_by_work_given_so_far_and_then_by_name():
     """So runs repeat, and idle nodes take turns at low load."""
-    assert chosen(Spread(), [view("a", placed_s=2.0), view("b", placed_s=1.0)]) == "b"
+    assert chosen(Spread(), [view("a", recent_s=2.0), view("b", recent_s=1.0)]) == "b"
     assert chosen(Spread(), [view("b"), view("a")]) == "a"
 
 

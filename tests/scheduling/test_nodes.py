@@ -36,7 +36,7 @@ def refreshed(nodes, fit, now_s=0.0):
 def place(nodes, name, each, decision=1):
     """Place a task on a node, and return the address of the worker."""
     chosen = nodes[name].worker_for(each.demand.fit)
-    nodes.take(chosen, each, decision)
+    nodes.take(chosen, each, decision, 0.0)
     return chosen.address
 
 
@@ -140,7 +140,7 @@ def test_a_view_shows_work_under_way_in_measured_time():
 
     shown = nodes.view("w1")
 
-    assert (shown.in_flight, shown.outstanding_s, shown.placed_s) == (2, 4.0, 6.0)
+    assert (shown.in_flight, shown.outstanding_s, shown.recent_s) == (2, 4.0, 6.0)
     assert (shown.last_placed, shown.typical_s, shown.load) == (3, 2.0, 0.5)
 
 
