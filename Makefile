@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench format clean
+.PHONY: help venv demo test check stress bench format clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -24,7 +24,12 @@ check: venv  ## Lint, types, layers, docstrings
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/interrogate --quiet sage_dask tools
 
-bench: venv  ## Measure against plain code, side by side (ten minutes)
+stress: venv  ## Random histories and chaos, for longer (half an hour)
+	@SAGE_DASK_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 3600 tests/scheduling/test_state_machine.py
+	@SAGE_DASK_CHAOS_STEPS=90 SAGE_DASK_CHAOS_SEED=$${SEED:-5} $(BIN)/python -m pytest --timeout 1200 \
+		tests/scheduling/on_dask/test_chaos.py
+
+bench: venv  ## Measure against plain code, side by side (half an hour)
 	@$(BIN)/python -m sage_dask.experiments.bench $(BENCH)
 
 format: venv  ## Format the code

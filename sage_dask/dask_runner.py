@@ -34,8 +34,8 @@ from sage_dask.record import Batch, Failure, Record
 from sage_dask.report import Report
 from sage_dask.runner import running
 from sage_dask.schedule import Scheduling
-from sage_dask.scheduling.control import SchedulerControl
-from sage_dask.scheduling.message_log import shorten_message_logs
+from sage_dask.scheduling.on_dask.control import SchedulerControl
+from sage_dask.scheduling.on_dask.message_log import shorten_message_logs
 from sage_dask.worker import Program, make_program, pack, prepare, release, unpack
 
 # A batch per thread at work, one waiting beside it and one on the wire keep threads fed

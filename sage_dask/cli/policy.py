@@ -14,7 +14,7 @@ from sage_dask.cli.output import counted, note, print_json
 from sage_dask.cli.streams import say
 
 if TYPE_CHECKING:
-    from sage_dask.scheduling.control import SchedulerControl
+    from sage_dask.scheduling.on_dask.control import SchedulerControl
     from sage_dask.scheduling.statistics import DispatcherStatistics
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,7 +31,7 @@ def scheduler_option(command: F) -> F:
 def control_at(scheduler: str) -> Iterator[SchedulerControl]:
     """Lend the control of a cluster's dispatcher."""
     from sage_dask.dask_runner import client_of
-    from sage_dask.scheduling.control import SchedulerControl
+    from sage_dask.scheduling.on_dask.control import SchedulerControl
 
     with client_of(scheduler) as client:
         yield SchedulerControl(client)

@@ -22,7 +22,7 @@ from sage_dask.cluster import node_preload
 from sage_dask.cluster.node_cluster import NodeCluster
 from sage_dask.cluster.shares import share_out
 from sage_dask.errors import PlanError, RunError, did_you_mean, listed
-from sage_dask.scheduling.control import SchedulerControl
+from sage_dask.scheduling.on_dask.control import SchedulerControl
 from sage_dask.scheduling.policy import Policy
 
 # Dask's defaults lose workers for good, or wait five minutes for a hanging one; both were

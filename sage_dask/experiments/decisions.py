@@ -9,11 +9,11 @@ from statistics import median
 from sage_dask.experiments.table import Row
 from sage_dask.scheduling.dispatcher import Dispatcher
 from sage_dask.scheduling.nodes import WorkerInfo
-from sage_dask.scheduling.scenario import Scenario
-from sage_dask.scheduling.simulate import simulate
-from sage_dask.scheduling.simulated_cluster import equal_nodes
+from sage_dask.scheduling.simulation.machines import equal_nodes
+from sage_dask.scheduling.simulation.scenario import Scenario
+from sage_dask.scheduling.simulation.simulate import simulate
+from sage_dask.scheduling.simulation.workload import Poisson, Stream, uniform
 from sage_dask.scheduling.view import TaskView
-from sage_dask.scheduling.workload import Poisson, Stream, uniform
 
 NUM_QUEUED = 100_000
 THREADS = 8

@@ -19,11 +19,11 @@ from sage_dask.experiments.outcome import Outcome, Ran, outcome
 from sage_dask.experiments.replay import SLOT, replay
 from sage_dask.experiments.table import Row
 from sage_dask.schedule import STOCK
-from sage_dask.scheduling.scenario import Scenario
-from sage_dask.scheduling.simulate import simulate
-from sage_dask.scheduling.simulated_cluster import SimulatedNode
+from sage_dask.scheduling.simulation.machines import SimulatedNode
+from sage_dask.scheduling.simulation.scenario import Scenario
+from sage_dask.scheduling.simulation.simulate import simulate
+from sage_dask.scheduling.simulation.workload import Poisson, Stream, uniform
 from sage_dask.scheduling.view import demand
-from sage_dask.scheduling.workload import Poisson, Stream, uniform
 
 NUM_NODES, THREADS = 16, 8
 NUM_TASKS = 5_000
@@ -36,7 +36,7 @@ OURS = ("fifo", "round-robin", "spread", "pack", "priority")
 SLOW = {"node-5": 3.0, "node-11": 3.0}
 
 # Where a share of the full load would take more than 60 % of two cores, everything takes longer.
-STRETCH = 4.0
+STRETCH = 3.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def open_loop(
     capacity = sum(node.threads / node.slowdown for node in machines)
     rate_per_s = share * capacity / (MEAN_S * stretch)
     draw = uniform(SHORTEST_S * stretch, LONGEST_S * stretch)
-    arrivals = Poisson(rate_per_s, int(NUM_TASKS / stretch), draw)
+    arrivals = Poisson(rate_per_s, NUM_TASKS, draw)
     return Scenario(machines, [Stream("main/1", arrivals)])
 
 

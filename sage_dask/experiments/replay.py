@@ -22,8 +22,8 @@ from distributed import Client, Future, get_worker
 from sage_dask.cluster import LocalNodes
 from sage_dask.experiments.outcome import Ran
 from sage_dask.schedule import SAGE, STOCK
-from sage_dask.scheduling.scenario import Scenario
-from sage_dask.scheduling.workload import Batch, Step
+from sage_dask.scheduling.simulation.scenario import Scenario
+from sage_dask.scheduling.simulation.workload import Batch, Step
 
 # What stands for a gate's slots where Dask places: so many on each node.
 SLOT = "SLOT"
@@ -59,6 +59,8 @@ def replay(scenario: Scenario, nodes: LocalNodes, policy: str, **parameters: Any
             gets an equal share of their slots as a resource ``"SLOT"`` on each node instead.
         parameters: Of the policy.
     """
+    # Nothing of the runs before is known, neither durations nor who is slow.
+    nodes.scheduling.detach()
     if policy != STOCK:
         nodes.set_policy(policy, **parameters)
         for name, limit in scenario.gates.items():

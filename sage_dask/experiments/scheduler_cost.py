@@ -25,7 +25,7 @@ from distributed import Client, Worker
 
 from sage_dask.experiments.table import Row
 from sage_dask.schedule import SAGE
-from sage_dask.scheduling.control import SchedulerControl
+from sage_dask.scheduling.on_dask.control import SchedulerControl
 
 NUM_TASKS = 5_000
 NUM_WORKERS, THREADS = 16, 8

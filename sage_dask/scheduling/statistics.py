@@ -26,7 +26,9 @@ class Notice:
     """Something that somebody should know, in a sentence that says how to mend it."""
 
     kind: str
-    """``"unplaceable"``, ``"abandoned"``, ``"policy"``, ``"drift"`` or ``"version"``."""
+    """``"unplaceable"``, ``"abandoned"``, ``"policy"``, ``"annotation"``, ``"drift"`` or
+    ``"version"``.
+    """
     text: str
 
 

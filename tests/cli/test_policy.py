@@ -8,7 +8,7 @@ import dask
 import pytest
 from distributed import Client, LocalCluster
 
-from sage_dask.scheduling.control import SchedulerControl
+from sage_dask.scheduling.on_dask.control import SchedulerControl
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from sage_dask.cluster import LocalNodes
 from sage_dask.experiments.placement import measured, simulated
 from sage_dask.experiments.replay import SLOT, replay
 from sage_dask.schedule import STOCK
-from sage_dask.scheduling.scenario import Scenario
-from sage_dask.scheduling.simulated_cluster import SimulatedNode
+from sage_dask.scheduling.simulation.machines import SimulatedNode
+from sage_dask.scheduling.simulation.scenario import Scenario
+from sage_dask.scheduling.simulation.workload import Stream, single_steps
 from sage_dask.scheduling.view import demand
-from sage_dask.scheduling.workload import Stream, single_steps
 
 pytestmark = pytest.mark.cluster
 

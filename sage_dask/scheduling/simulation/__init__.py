@@ -1,0 +1,1 @@
+"""The dispatcher in a cluster that exists only in its events."""

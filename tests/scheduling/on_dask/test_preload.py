@@ -1,0 +1,44 @@
+"""A scheduler that places our tasks from the first one on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import dask
+import pytest
+from distributed import Scheduler
+
+from sage_dask.scheduling.on_dask.plugin import DispatchPlugin
+
+PRELOAD = "sage_dask.scheduling.on_dask.preload"
+
+
+def policy_of_preloaded(**settings):
+    """Start a scheduler with the preload, and return the policy that it begins with."""
+
+    async def start():
+        async with Scheduler(
+            host="127.0.0.1", dashboard=False, dashboard_address="127.0.0.1:0", preload=[PRELOAD]
+        ) as scheduler:
+            return scheduler.plugins[DispatchPlugin.name].dispatcher.policy.name
+
+    with dask.config.set(settings):
+        return asyncio.run(start())
+
+
+def test_a_preloaded_scheduler_has_a_dispatcher():
+    """With the default policy unless another one is set."""
+    assert policy_of_preloaded() == "spread"
+
+
+def test_the_policy_is_a_setting_of_dask():
+    """Which may come from the environment, as DASK_SAGE__POLICY."""
+    assert policy_of_preloaded(**{"sage.policy": "pack"}) == "pack"
+
+
+def test_an_unknown_policy_is_told_in_the_schedulers_log(caplog):
+    """Dask starts without what a preload failed to bring, so the log has to say why."""
+    with pytest.raises(KeyError, match="sage-dask-dispatcher"):
+        policy_of_preloaded(**{"sage.policy": "pakc"})
+
+    assert "unknown policy 'pakc'" in caplog.text
