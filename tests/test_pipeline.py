@@ -11,6 +11,7 @@ from sage_dask.errors import PlanError, RunError, SinkError, SourceError
 from sage_dask.operators import Embed, Select
 from sage_dask.runner import LocalRunner
 from sage_dask.schedule import Scheduling
+from sage_dask.scheduling.fifo import Fifo
 
 
 def shout(record):
@@ -179,7 +180,7 @@ def test_a_policy_is_looked_up_by_name():
         "priority",
         "load-aware-spread",
         "load-aware-pack",
-        object(),
+        Fifo(),
     ],
 )
 def test_known_policies_and_objects_are_taken(policy):

@@ -95,7 +95,7 @@ def _lose_a_worker(core):
 
 def _overbook(core):
     for _ in range(4):
-        core.nodes.take(core.nodes.workers["w1"], task("x"), 1)
+        core.nodes.take(core.nodes.workers["w1"], task("x"), 1, 0.0)
 
 
 BUGS = [

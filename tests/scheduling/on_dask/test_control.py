@@ -8,7 +8,7 @@ import pytest
 from distributed import Client
 
 from sage_dask.errors import PlanError, RunError
-from sage_dask.scheduling import control as control_module
+from sage_dask.scheduling.on_dask import control as control_module
 from sage_dask.scheduling.on_dask.control import SchedulerControl
 from sage_dask.scheduling.on_dask.versions import version_notice
 from sage_dask.scheduling.policies import make_policy

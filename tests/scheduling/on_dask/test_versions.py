@@ -8,7 +8,7 @@ from pathlib import Path
 import distributed
 import pytest
 
-from sage_dask.scheduling import plugin
+from sage_dask.scheduling.on_dask import plugin
 from sage_dask.scheduling.on_dask.versions import TESTED, version_notice
 from tests.scheduling.on_dask.dask_state import DaskState
 from tests.scheduling.on_dask.plugged import notices, plug
@@ -36,7 +36,7 @@ def test_the_installed_release_is_within_the_range():
 
 def test_pyproject_names_a_range_that_starts_with_ours():
     """Two places that could disagree, and must not."""
-    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
 
     (first,) = re.findall(r'"distributed>=([\d.]+)', text)
 
