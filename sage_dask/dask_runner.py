@@ -62,7 +62,9 @@ class DaskRunner:
         self._client = client
         self._startup_s = {} if startup_s is None else {"cluster": startup_s}
         self._control = SchedulerControl(client)
-        self._workers: Mapping[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+        # Not ``client.scheduler_info``: its answer is shared with a periodic question for none.
+        identity = client.sync(client.scheduler.identity, n_workers=-1)
+        self._workers: Mapping[str, Any] = identity["workers"]
         if not self._workers:
             raise RunError(
                 f"scheduler {client.scheduler.address} has no workers; start some with "

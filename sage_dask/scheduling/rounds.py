@@ -69,7 +69,12 @@ class Rounds(Books):
             if line.blocked_since_s is not None and self._keeps_its_turn(line, first)
         ]
         due = self._first_line(lambda line: self._reservations.is_due(line, now_s))
-        return self._reservations.note(due, min(since, default=None))
+        is_new = self._reservations.note(due, min(since, default=None))
+        kept = self._reservations.entry
+        if is_new and kept is not None:
+            why = f"it is first, and was blocked for {self._reservations.patience_s:g} s"
+            self.stories.add(kept.task.key, now_s, "a place is kept for it", why)
+        return is_new
 
     def _keeps_its_turn(self, line: Line, first: Line | None) -> bool:
         """Return whether a line is still blocked and in the first class; else its patience ends.
@@ -145,20 +150,13 @@ class Rounds(Books):
             return
         worker = self._reservations.collect(demand.fit)
         self._rank_nodes(now_s)
-        if not self.gates.have_room(demand.gates):
+        if not self.gates.have_room(demand.gates) or not (worker or line.pool.ranked):
             return
-        if line.pool.ranked:
-            self._decide(line, entry, starts, now_s)
-        elif worker is not None:
-            reason = (
-                f"kept for it: it was first and blocked for {self._reservations.patience_s:g} s"
-            )
-            self._start(entry, worker, reason, starts, now_s)
+        # All is there, and nobody else is asked before it: the policy may choose among all nodes.
+        self._reservations.clear()
+        self._rank_nodes(now_s)
+        self._decide(line, entry, starts, now_s)
         self._num_reserved += not entry.is_waiting
-        if not entry.is_waiting or line.wait is not None:
-            # It started, or there is room and its policy would rather wait: nothing is kept.
-            self._reservations.clear()
-            self._rank_nodes(now_s)
 
     def _start(
         self, entry: Entry, worker: Worker, reason: str, starts: list[Start], now_s: float

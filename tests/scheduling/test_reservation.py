@@ -191,7 +191,7 @@ def test_a_place_is_kept_from_those_who_need_the_same():
 
 
 def test_the_decision_tells_that_a_place_was_kept():
-    """In its reason and in the statistics, and what was kept is free again afterwards."""
+    """In its story and in the statistics, and what was kept is free again afterwards."""
     core = dispatcher("spread", worker("n1", threads=2), patience_s=PATIENCE_S)
     submit(core, task(1), task(2))
     submit(core, task("big", "big/1", threads=2))
@@ -204,7 +204,7 @@ def test_the_decision_tells_that_a_place_was_kept():
     (start,) = core.dispatch(7.0)
 
     assert start.key == "big"
-    assert start.reason == "kept for it: it was first and blocked for 5 s"
+    assert any("it is first, and was blocked for 5 s" in line for line in core.why("big", 7.0))
     assert core.statistics(7.0).num_reserved == 1
     core.task_ended("big", 8.0)
     assert keys(dispatch(core, 8.0)) == ["late"]

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sage_dask.scheduling.dispatcher import Dispatcher
+from sage_dask.scheduling.load_aware import Pack
 from sage_dask.scheduling.nodes import WorkerInfo
 from sage_dask.scheduling.policies import make_policy
 from sage_dask.scheduling.policy import ClusterView, Placement, Policy, Wait
@@ -249,3 +250,16 @@ def test_a_long_life_leaves_nothing_behind_in_the_queue():
 
     assert len(core.queue) == 1
     assert len(core.queue.lines) < 40
+
+
+def test_the_node_that_was_kept_is_among_those_that_the_policy_chooses_from():
+    """A closed node is not opened while the open one that was kept has room (found by chance)."""
+    machine = DispatcherMachine()
+    needs = [demand(), demand(gates={"chat": 1}), demand(gates={"chat": 3})]
+    needs.append(demand(gates={"chat": 1, "db": 1}))
+    machine.begin(policy=Pack(1.0, stay_open_s=0.5), workers=2, kinds=needs, number=0)
+
+    for _ in range(4):
+        machine.much_time_passes()
+
+    assert not machine.true.waiting
