@@ -212,3 +212,15 @@ def test_a_script_without_its_guard_is_told_so(tmp_path):
     first, *_, last = ran.stderr.splitlines()
     assert first.startswith("error: every node imports the main script")
     assert "if __name__ == '__main__':" in last
+
+
+def test_placement_is_changed_by_name(nodes):
+    """Policy, its parameters and gates are set on the nodes themselves, while they are up."""
+    nodes.set_policy("pack", target_wait_s=1.0)
+    nodes.set_gate("llm", 3)
+
+    statistics = nodes.scheduling.statistics()
+
+    assert statistics.policy == "pack"
+    assert statistics.gates["llm"].limit == 3
+    assert set(statistics.nodes) == {"node-0", "node-1"}

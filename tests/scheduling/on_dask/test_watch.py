@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sage_dask.scheduling.on_dask.settings import Settings
-from sage_dask.scheduling.on_dask.watch import cpu_share, memory_share
+from sage_dask.scheduling.on_dask.watch import IDLE_TOPIC, cpu_share, memory_share
 from tests.scheduling.on_dask.plugged import check, look, notices, ours, plugged, tasks
 
 
@@ -193,3 +193,20 @@ def test_the_hosts_processor_counts_where_it_is_measured(state):
     dask.heartbeat("a", host_cpu={"user": 60.0, "idle": 30.0, "iowait": 10.0}, cpu=0.0)
 
     assert cpu_share(workers(dask, "a")) == pytest.approx(0.6)
+
+
+def test_nodes_without_work_are_told_when_that_changes(state):
+    """Each node that has been idle for a while, once; and again when one of them is used."""
+    dask, plugin = state
+    for name in ("a", "b"):
+        dask.add_worker(name, node=name)
+        plugin.dispatcher.nodes[name].idle_since_s -= 60  # Long ago, without waiting.
+
+    look(dask, plugin)
+    look(dask, plugin)
+    dask.submit(tasks(1), ours())
+    look(dask, plugin)
+
+    told = [nodes for _, nodes in dask.scheduler.get_events(IDLE_TOPIC)]
+    assert told[0] == ["a", "b"]
+    assert [len(nodes) for nodes in told] == [2, 1]
