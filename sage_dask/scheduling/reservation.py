@@ -1,12 +1,14 @@
 """The bound on waiting: a place kept for a task that others keep overtaking.
 
 A task that needs much (four slots of a gate, all GPUs of a worker) could wait
-for ever while smaller ones take every piece as it comes back.  The first task of
-all by order that has been blocked for longer than the patience gets a
-reservation: nobody else takes slots of its gates, nor those resources of one worker
-that it lacks, until it starts.  There is one reservation at a time, so two can not
-wait for each other, and what it collects only grows; it starts at the latest
-after the patience and the longest of the tasks that were running.
+for ever while smaller ones take every piece as it comes back.  The first line of
+all that has been blocked for longer than the patience gets a reservation for
+its head: nobody else takes slots of its gates that it will need, nor those
+resources of one worker that it lacks, until it starts.  There is one reservation at a
+time, so two can not wait for each other, and what it collects only grows.  A
+resource that it did not lack at first can be taken from it once, so it starts
+at the latest after the patience and, for each of its resources and for its
+gates, the longest of the tasks that were running.
 """
 
 from __future__ import annotations
