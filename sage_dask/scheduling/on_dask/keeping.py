@@ -22,7 +22,9 @@ from sage_dask.scheduling.on_dask.held import Held, held, hold, is_ours
 from sage_dask.scheduling.on_dask.watch import Watch
 from sage_dask.scheduling.statistics import Notice
 
-logger = logging.getLogger(__name__)
+# Below Dask's own logger: shown where a scheduler's log is, silent where Dask's is, as on local
+# nodes, whose driver tells it already.
+logger = logging.getLogger("distributed.sage_dask")
 
 # Events of this topic are notices for people.
 TOPIC = "sage-dask"

@@ -17,7 +17,9 @@ from sage_dask.scheduling.on_dask.held import Held, hold, pin
 from sage_dask.scheduling.on_dask.keeping import Keeping
 from sage_dask.scheduling.statistics import Start
 
-logger = logging.getLogger(__name__)
+# Below Dask's own logger: shown where a scheduler's log is, silent where Dask's is, as on local
+# nodes, whose driver tells it already.
+logger = logging.getLogger("distributed.sage_dask")
 
 _Hook = TypeVar("_Hook", bound=Callable[..., None])
 
