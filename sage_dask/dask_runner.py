@@ -24,7 +24,7 @@ from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 from distributed.comm import resolve_address
 
-from sage_dask.errors import RunError, SageError
+from sage_dask.errors import RunError, SageError, counted
 from sage_dask.graph import Claim, build_graph
 from sage_dask.job import Job, Machines, RunOptions
 from sage_dask.nodes import NODE, node_name
@@ -120,7 +120,7 @@ class DaskRunner:
         threads = sum(worker["nthreads"] for worker in workers)
         nodes = sorted({node_name(worker.get(NODE), worker["host"]) for worker in workers})
         several = f" ({len(workers)} workers)" if len(workers) > len(nodes) else ""
-        on = f"{_counted(len(nodes), 'Dask node')}{several}, {_counted(threads, 'thread')}"
+        on = f"{counted(len(nodes), 'Dask node')}{several}, {counted(threads, 'thread')}"
         return Machines(f"on {on}", nodes, threads)
 
     def _size(self, options: RunOptions) -> int:
@@ -277,10 +277,6 @@ class _Sent:
     def alone(self) -> _Sent:
         """Return the batch for another try, under keys that the first one never had."""
         return replace(self, keys=secrets.token_hex(4), is_alone=True)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _as_read(packed: bytes) -> tuple[Sequence[str], Sequence[Record]]:

@@ -79,6 +79,11 @@ def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
+def counted(number: int | None, noun: str) -> str:
+    """Return a number of things in words: ``1 record``, ``2,000 records``."""
+    return f"{number or 0:,} {noun}{'' if number == 1 else 's'}"
+
+
 def listed(names: Iterable[str]) -> str:
     """Return names as they stand in a message: quoted, sorted, comma between."""
     return ", ".join(repr(name) for name in sorted(names)) or "none"

@@ -11,9 +11,9 @@ import click
 from sage_dask.cli.examples import example
 from sage_dask.cli.exits import HELP, SOME_FAILED, nothing_spent
 from sage_dask.cli.machines import chosen, describe_machines, machines, node_options
-from sage_dask.cli.output import counted, note, print_json
+from sage_dask.cli.output import note, print_json
 from sage_dask.cli.streams import say
-from sage_dask.errors import PlanError
+from sage_dask.errors import PlanError, counted
 from sage_dask.evaluation import retrieval_table
 from sage_dask.progress import show_progress
 from sage_dask.spec import RunDefaults

@@ -11,8 +11,9 @@ import click
 from sage_dask.cli import exits
 from sage_dask.cli.examples import example
 from sage_dask.cli.machines import chosen, describe_machines, machines, node_options
-from sage_dask.cli.output import counted, failed_file, note, print_report
+from sage_dask.cli.output import failed_file, note, print_report
 from sage_dask.cli.streams import say
+from sage_dask.errors import counted
 from sage_dask.indexing import index_pipeline
 from sage_dask.operators.retrieval.manifest import Manifest
 from sage_dask.operators.retrieval.vectors import KINDS

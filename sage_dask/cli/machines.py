@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from sage_dask.cli.amounts import Amount
-from sage_dask.cli.output import counted
-from sage_dask.errors import PlanError
+from sage_dask.errors import PlanError, counted
 from sage_dask.job import RunOptions
 from sage_dask.pipeline import Pipeline
 from sage_dask.plan import Plan

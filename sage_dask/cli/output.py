@@ -33,11 +33,6 @@ def note(text: str, *, quiet: bool = False) -> None:
         say(text, err=True)
 
 
-def counted(number: int | None, noun: str) -> str:
-    """Return a number of things in words: ``1 record``, ``2,000 records``."""
-    return f"{number or 0:,} {noun}{'' if number == 1 else 's'}"
-
-
 def failed_file(sink: Sink | None) -> Path | None:
     """Return where a sink keeps failed records, if it is a file that is there."""
     path = getattr(sink, "path", None)

@@ -10,8 +10,9 @@ import click
 
 from sage_dask.cli.amounts import Amount
 from sage_dask.cli.examples import example
-from sage_dask.cli.output import counted, note, print_json
+from sage_dask.cli.output import note, print_json
 from sage_dask.cli.streams import say
+from sage_dask.errors import counted
 
 if TYPE_CHECKING:
     from sage_dask.scheduling.on_dask.control import SchedulerControl

@@ -13,9 +13,9 @@ from sage_dask.cli import exits
 from sage_dask.cli.amounts import Amount
 from sage_dask.cli.examples import example
 from sage_dask.cli.machines import chosen, describe_machines, machines, node_options, planning
-from sage_dask.cli.output import counted, failed_file, note, print_report
+from sage_dask.cli.output import failed_file, note, print_report
 from sage_dask.cli.target import find_pipeline
-from sage_dask.errors import PlanError
+from sage_dask.errors import PlanError, counted
 from sage_dask.pipeline import Pipeline
 from sage_dask.progress import show_progress
 from sage_dask.report import Report

@@ -280,8 +280,7 @@ class Dispatcher(Rounds):
 
     def _check_possible(self, line: Line, now_s: float) -> None:
         """Notice a line that nothing in the cluster can ever serve, once."""
-        is_possible = self._is_possible(line) and self.nodes.have_running(line.pool)
-        if not line.size or (is_possible and not line.above_quota):
+        if not line.size or (self._is_possible(line) and not line.above_quota):
             line.impossible_since_s, line.is_reported = None, False
             return
         if line.impossible_since_s is None:

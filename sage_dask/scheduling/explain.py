@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sage_dask.errors import counted
 from sage_dask.scheduling.gate import Gates
 from sage_dask.scheduling.jobs import Job
 from sage_dask.scheduling.nodes import Nodes, Worker
@@ -49,7 +50,7 @@ def unplaceable(line: Line, nodes: Nodes, gates: Gates) -> str:
     demand = line.demand
     jobs = sorted(name for name, lane in line.by_job.items() if lane.size)
     who = (
-        f"{line.size} task{'' if line.size == 1 else 's'} of {', '.join(sorted(line.stages))} "
+        f"{counted(line.size, 'task')} of {', '.join(sorted(line.stages))} "
         f"(job {', '.join(jobs)}) can not run"
     )
     if not line.pool.suppliers:

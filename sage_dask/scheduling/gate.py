@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sage_dask.errors import PlanError
-from sage_dask.scheduling.view import Amounts
+from sage_dask.scheduling.view import EPSILON, Amounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class Gate:
 
     def has_room(self, slots: float) -> bool:
         """Return whether so many slots are free."""
-        return self.limit is None or self.held + slots <= self.limit + 1e-9
+        return self.limit is None or self.held + slots <= self.limit + EPSILON
 
     def could_ever(self, slots: float) -> bool:
         """Return whether so many slots are free once all have come back."""
-        return self.limit is None or slots <= self.limit + 1e-9
+        return self.limit is None or slots <= self.limit + EPSILON
 
     def __repr__(self) -> str:
         limit = "unlimited" if self.limit is None else f"{self.limit:g}"

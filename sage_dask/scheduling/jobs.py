@@ -11,14 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sage_dask.errors import PlanError
-from sage_dask.scheduling.view import Demand
+from sage_dask.scheduling.view import EPSILON, Demand
 
 # What a job that could not be served may catch up on, in seconds of work; more would let it
 # shut the others out for as long.
 MOST_CREDIT_S = 10.0
-
-# Sums of fractions such as 0.1 are not exact.
-_EPSILON = 1e-9
 
 # Passes are divided by weights, and must stay numbers that can be told apart.
 _LARGEST_WEIGHT = 1e6
@@ -73,8 +70,7 @@ class Job:
         return [
             name
             for name, amount in demand.amounts
-            if name in self.quota
-            and self.held.get(name, 0.0) + amount > self.quota[name] + _EPSILON
+            if name in self.quota and self.held.get(name, 0.0) + amount > self.quota[name] + EPSILON
         ]
 
     def could_ever_hold(self, demand: Demand) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from sage_dask.schedule import THREADS
 from sage_dask.scheduling.durations import Durations, Slowdown
 from sage_dask.scheduling.ranked import Ranked
-from sage_dask.scheduling.view import Amounts, Fit, NodeView, TaskView
+from sage_dask.scheduling.view import EPSILON, Amounts, Fit, NodeView, TaskView
 
 # Workers report memory and processor every half second to a second.
 STALE_AFTER_S = 5.0
@@ -24,9 +24,6 @@ STALE_AFTER_S = 5.0
 # Work counts half as much after this time, and counts are scaled down before they overflow.
 _RECENT_S = 60.0
 _LANDMARKS_S = 300 * _RECENT_S
-
-# Sums of fractions such as 0.1 are not exact.
-_EPSILON = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +80,21 @@ class Worker:
         free = self.free
         # A loop, here and in Node.can_take: asked at every decision, generators take twice as long.
         for name, amount in fit.amounts:  # noqa: SIM110 - for the reason above
-            if free.get(name, 0.0) + _EPSILON < amount:
+            if free.get(name, 0.0) + EPSILON < amount:
                 return False
         return True
 
     def lacking(self, fit: Fit) -> frozenset[str]:
         """Return the resources of which not enough is free for a task."""
         return frozenset(
-            name for name, amount in fit.amounts if self.free.get(name, 0.0) + _EPSILON < amount
+            name for name, amount in fit.amounts if self.free.get(name, 0.0) + EPSILON < amount
         )
 
     def supplies(self, fit: Fit) -> bool:
         """Return whether a task fits once everything is free."""
         if fit.workers is not None and self.address not in fit.workers:
             return False
-        return all(
-            self.capacity.get(name, 0.0) + _EPSILON >= amount for name, amount in fit.amounts
-        )
+        return all(self.capacity.get(name, 0.0) + EPSILON >= amount for name, amount in fit.amounts)
 
     def take(self, amounts: Amounts) -> None:
         """Hold resources; the caller has asked whether they are free."""

@@ -119,11 +119,12 @@ class Rounds(Books):
 
     def _is_blocked(self, line: Line) -> bool:
         """Return whether a line waits for others to end, and not for its policy or for ever."""
-        return line.wait is None and self._is_possible(line) and self.nodes.have_running(line.pool)
+        return line.wait is None and self._is_possible(line)
 
     def _is_possible(self, line: Line) -> bool:
+        """Return whether a line's tasks can start once all that others hold has come back."""
         gates = all(self.gates[name].could_ever(slots) for name, slots in line.demand.gates)
-        return gates and len(line.pool.suppliers) > 0
+        return gates and self.nodes.have_running(line.pool)
 
     def _decide(self, line: Line, entry: Entry, starts: list[Start], now_s: float) -> None:
         """Ask the policy about a task for which there is room."""

@@ -15,6 +15,9 @@ from sage_dask.schedule import THREADS
 
 Key: TypeAlias = Hashable
 
+# Sums of fractions such as 0.1 are not exact; what is short by less than this is there.
+EPSILON = 1e-9
+
 Amounts: TypeAlias = tuple[tuple[str, float], ...]
 
 _NOWHERE: Mapping[str, int] = MappingProxyType({})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 import pytest
-from distributed import Client
 
 from sage_dask.errors import PlanError, RunError
 from sage_dask.scheduling.on_dask import control as control_module
@@ -15,27 +14,12 @@ from sage_dask.scheduling.policies import make_policy
 from sage_dask.scheduling.statistics import Notice
 from tests.scheduling.on_dask.live import (
     control_of,
-    live_cluster,
     plugin_of,
     run_until_opened,
     submit,
     switch,
     until,
 )
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """Lend two workers in this process."""
-    with live_cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster):
-    """Lend a client of that cluster."""
-    with Client(cluster, set_as_default=False) as client:
-        yield client
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from collections import Counter
 
 import pytest
 from dask import annotate
-from distributed import Client, LocalCluster
+from distributed import LocalCluster
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 from distributed.protocol import deserialize
@@ -1090,13 +1090,6 @@ def cluster():
         memory_limit=0,
     ) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def client(cluster):
-    """Lend a client of that cluster."""
-    with Client(cluster, set_as_default=False) as client:
-        yield client
 
 
 @pytest.fixture

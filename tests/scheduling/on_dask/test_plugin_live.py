@@ -28,20 +28,6 @@ from tests.scheduling.on_dask.live import (
 from tests.scheduling.on_dask.plugged import LostPolicy, RaisingPolicy
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """Lend two workers in this process."""
-    with live_cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster):
-    """Lend a client of that cluster."""
-    with Client(cluster, set_as_default=False) as client:
-        yield client
-
-
 @pytest.fixture
 def control(client):
     """Lend a dispatcher with a gate of one slot, detached when the test is over."""
