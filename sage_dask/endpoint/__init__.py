@@ -1,0 +1,1 @@
+"""What one process does to talk with model servers: calls, slots, retries, keys, usage."""
