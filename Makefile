@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check stress bench format clean
+.PHONY: help venv venv-vllm demo demo-vllm test test-vllm check stress bench format clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -11,11 +11,20 @@ help:  ## List the targets
 venv:  ## Create .venv with everything the project needs
 	@$(PYTHON) tools/bootstrap.py
 
+venv-vllm: venv  ## Create .venv-vllm with the CPU build of vLLM (3.5 GB)
+	@$(PYTHON) tools/bootstrap_vllm.py
+
 demo: venv  ## Run the RAG pipeline on this machine's own Python documentation
 	@$(BIN)/sage-dask demo $(DEMO)
 
+demo-vllm: venv-vllm  ## The demo through a real vLLM with a tiny random model (no GPU)
+	@$(BIN)/sage-dask demo --tiny $(DEMO)
+
 test: venv  ## Run the tests (minutes)
 	@$(BIN)/python -m pytest $(TESTS)
+
+test-vllm: venv-vllm  ## Run the tests that need a real vLLM (no GPU; minutes)
+	@$(BIN)/python tests/vllm/with_server.py .venv-vllm/bin/python $(TESTS)
 
 check: venv  ## Lint, types, layers, docstrings
 	@$(BIN)/ruff check .

@@ -83,7 +83,7 @@ def fingerprint(extras: str) -> str:
     return digest.hexdigest()
 
 
-def check_machine(venv: Path) -> None:
+def check_machine(venv: Path, needed_gib: float = FREE_GIB) -> None:
     """Refuse what can be known to fail before anything is downloaded."""
     if sys.version_info < MINIMUM_PYTHON:
         raise Refusal(
@@ -99,10 +99,10 @@ def check_machine(venv: Path) -> None:
                 "apt install python3-venv"
             ) from None
     free_gib = shutil.disk_usage(venv.parent).free / 2**30
-    if free_gib < FREE_GIB:
+    if free_gib < needed_gib:
         raise Refusal(
-            f"{free_gib:.1f} GiB free in {venv.parent}, and the environment needs {FREE_GIB:.0f}; "
-            "free some, or link .venv to another disk"
+            f"{free_gib:.1f} GiB free in {venv.parent}, and the environment needs "
+            f"{needed_gib:.0f}; free some, or link {venv.name} to another disk"
         )
 
 
