@@ -14,6 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
+from sage_dask.endpoint.address import check_endpoint, is_endpoint
+from sage_dask.endpoint.gauges import Gauges
+from sage_dask.endpoint.limit import RequestLimit
+from sage_dask.endpoint.report import RequestReport
 from sage_dask.errors import InvariantError, PolicyError
 from sage_dask.scheduling import explain, invariants
 from sage_dask.scheduling.fifo import Fifo
@@ -24,6 +28,7 @@ from sage_dask.scheduling.policies import DEFAULT, make_policy
 from sage_dask.scheduling.policy import Policy
 from sage_dask.scheduling.queue import Entry, Line
 from sage_dask.scheduling.rounds import Rounds
+from sage_dask.scheduling.servers import Allotment, Servers, Share
 from sage_dask.scheduling.statistics import (
     DispatcherStatistics,
     NodeStatistics,
@@ -52,6 +57,7 @@ class Dispatcher(Rounds):
         on_policy_error: ``"fail"`` stops dispatching when the policy does something wrong;
             ``"fallback"`` goes on with ``fifo`` and a notice.
         num_stories: Tasks whose stories are kept.
+        servers: Model servers that are known already, such as to a predecessor.
         timer: A clock in seconds that tells how long a policy takes; None where there is none.
     """
 
@@ -63,10 +69,15 @@ class Dispatcher(Rounds):
         patience_s: float = 5.0,
         on_policy_error: OnPolicyError = "fail",
         num_stories: int = 4096,
+        servers: Servers | None = None,
         timer: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(
-            GuardedPolicy(make_policy(policy), timer), saturation, patience_s, num_stories
+            GuardedPolicy(make_policy(policy), timer),
+            saturation,
+            patience_s,
+            num_stories,
+            Servers() if servers is None else servers,
         )
         self.failure: PolicyError | None = None
         """What the policy did wrong; nothing is dispatched until another one is set."""
@@ -97,6 +108,8 @@ class Dispatcher(Rounds):
             if worker == address:
                 self.abandoned_ended(key, worker, now_s)
         self.nodes.leave(address)
+        self.servers.worker_left(address, now_s)
+        self._is_allotment_due = True
         return lost
 
     def worker_running(self, address: str, is_running: bool) -> None:
@@ -191,6 +204,47 @@ class Dispatcher(Rounds):
             self._give_back_abandoned(lease, now_s)
             self.stories.add(key, now_s, "ended after it was cancelled")
 
+    # Requests to model servers
+
+    def server_needed(self, endpoint: str, limit: RequestLimit) -> None:
+        """Note a server that tasks send requests to, and what its user asks of the gate."""
+        self.servers.declare(endpoint, limit=limit.fixed, ceiling=limit.ceiling)
+
+    def requests_reported(self, worker: str, report: RequestReport, now_s: float) -> None:
+        """Note what a worker says of its requests."""
+        if worker not in self.nodes.workers:
+            return
+        for key, outstanding in report.outstanding.items():
+            lease = self.ledger.find(key, worker)
+            if lease is not None:
+                self.backlog.correct(lease, outstanding)
+        self.servers.observe_report(worker, report, now_s)
+        self._is_allotment_due = True
+
+    def gauges_observed(self, endpoint: str, gauges: Gauges, now_s: float) -> None:
+        """Note what a server says of its own load."""
+        self.servers.observe_gauges(endpoint, gauges, now_s)
+        self._is_allotment_due = True
+
+    def allotments(self, now_s: float) -> Mapping[str, Allotment]:
+        """Divide the servers' slots anew; return the workers whose share has changed."""
+        if not self._is_allotment_due:
+            return {}
+        self._is_allotment_due = False
+        shares = {job.name: Share(job.weight, job.quota) for job in self.jobs}
+        return self.servers.allot(list(self.backlog.wants()), shares, now_s)
+
+    def server_status(self) -> Mapping[str, Mapping[str, float | None]]:
+        """Return what jobs should know of the servers: room for requests, and outages."""
+        return {
+            endpoint: {
+                "limit": server.limit,
+                "wanted": self.backlog.wanted((endpoint,)),
+                "down_s": server.down_s,
+            }
+            for endpoint, server in self.servers.statistics().items()
+        }
+
     # Settings
 
     @property
@@ -210,8 +264,15 @@ class Dispatcher(Rounds):
         self.nodes.forget_ranks()
 
     def set_gate(self, name: str, limit: float | None) -> None:
-        """Set the slots of a gate; below what is held, nothing starts until enough came back."""
-        self.gates.set_limit(name, limit)
+        """Set the slots of a gate; below what is held, nothing starts until enough came back.
+
+        The gate of a model server bears the server's URL; without a limit it finds its own.
+        """
+        if is_endpoint(name):
+            self.servers.set_limit(check_endpoint(name, needed_by="set_gate"), limit)
+            self._is_allotment_due = True
+        else:
+            self.gates.set_limit(name, limit)
 
     def set_weight(self, job: str, weight: float) -> None:
         """Set the share of a job, or of each job of a pipeline."""
@@ -252,6 +313,7 @@ class Dispatcher(Rounds):
         for lease in self.ledger.abandoned.values():
             self._check_end(lease, now_s)
         self.gates.drop_unused()
+        self.backlog.tick(now_s)
         self.queue.drop_spare_lines()
         self.nodes.keep_pools({demand.fit for demand in self.queue.lines})
         # Measurements go stale, and evidence against slow nodes fades.
@@ -317,7 +379,7 @@ class Dispatcher(Rounds):
         if self.failure is not None:
             return f"waits: nothing is placed any more, since {self.failure.args[0]}"
         kept = self._reservations.entry
-        return explain.waiting(entry, self.nodes, self.gates, kept_for=kept)
+        return explain.waiting(entry, self.nodes, self.gates, self.backlog, kept_for=kept)
 
     def statistics(self, now_s: float) -> DispatcherStatistics:
         """Return counts of everything."""
@@ -331,6 +393,7 @@ class Dispatcher(Rounds):
             num_policy_errors=self._num_policy_errors,
             decisions=dict(self._decisions),
             gates=self.gates.statistics(),
+            servers=self.servers.statistics(),
             jobs=self.jobs.statistics(),
             nodes={
                 node.name: NodeStatistics(
@@ -339,6 +402,7 @@ class Dispatcher(Rounds):
                     node.num_placed,
                     node.placed_s,
                     node.slowdown.value(now_s),
+                    node.num_waiting,
                     None if node.idle_since_s is None else now_s - node.idle_since_s,
                 )
                 for node in self.nodes
@@ -357,6 +421,7 @@ class Dispatcher(Rounds):
             invariants.violations(
                 self.nodes,
                 self.gates,
+                self.backlog,
                 self.jobs,
                 self.queue,
                 self.ledger,

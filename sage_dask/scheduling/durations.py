@@ -50,8 +50,14 @@ class Durations:
         """What tasks of all stages took lately, on average."""
         return self._typical.value if self._typical.count else UNKNOWN_S
 
-    def observe(self, stage: str, seconds: float) -> None:
-        """Learn from a task that is done."""
+    def observe(self, stage: str, seconds: float, *, is_work: bool = True) -> None:
+        """Learn from a task that is done.
+
+        Args:
+            stage: Whose it was.
+            seconds: What it took.
+            is_work: Whether it computed; what others wait for measures no load.
+        """
         # Nothing is for nothing: loads are divided by durations.
         seconds = max(seconds, 1e-6)
         mean = self._stages.get(stage)
@@ -60,7 +66,8 @@ class Durations:
             if len(self._stages) > _MOST_STAGES:
                 del self._stages[next(iter(self._stages))]
         mean.add(seconds)
-        self._typical.add(seconds)
+        if is_work:
+            self._typical.add(seconds)
 
 
 class _Mean:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sage_dask.errors import counted
+from sage_dask.scheduling.backlog import Backlog
 from sage_dask.scheduling.gate import Gates
 from sage_dask.scheduling.jobs import Job
 from sage_dask.scheduling.nodes import Nodes, Worker
@@ -10,13 +11,16 @@ from sage_dask.scheduling.queue import Entry, Line
 from sage_dask.scheduling.view import Demand, TaskView
 
 
-def waiting(entry: Entry, nodes: Nodes, gates: Gates, kept_for: Entry | None = None) -> str:
+def waiting(
+    entry: Entry, nodes: Nodes, gates: Gates, backlog: Backlog, kept_for: Entry | None = None
+) -> str:
     """Say what a waiting task waits for, and how many are before it.
 
     Args:
         entry: The task.
         nodes: What there is.
         gates: What there is of cluster-wide slots.
+        backlog: Requests that started tasks have yet to send.
         kept_for: The task for which a place is kept, if there is one.
     """
     line, job = entry.lane.line, entry.lane.job
@@ -31,6 +35,12 @@ def waiting(entry: Entry, nodes: Nodes, gates: Gates, kept_for: Entry | None = N
         gate = gates[name]
         if not gate.has_room(slots):
             return f"waits for gate {name!r}: {gate.held:g} of {gate.limit:g} slots held; {before}"
+    if demand.endpoints and not backlog.has_room(demand.endpoints):
+        return (
+            f"waits for {' or '.join(demand.endpoints)}: started tasks have "
+            f"{backlog.outstanding(demand.endpoints)} requests without an answer, and are to have "
+            f"{backlog.wanted(demand.endpoints):.0f}; {before}"
+        )
     if not job.may_hold(demand):
         return f"waits for its own job, which is at its quota ({_quota(job)}); {before}"
     if not line.pool.ranked:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from sage_dask.scheduling.backlog import Backlog
 from sage_dask.scheduling.gate import Gates
 from sage_dask.scheduling.jobs import Jobs
 from sage_dask.scheduling.ledger import Ledger
@@ -18,13 +19,21 @@ _EPSILON = 1e-6
 
 
 def violations(
-    nodes: Nodes, gates: Gates, jobs: Jobs, queue: Queue, ledger: Ledger, *, is_deciding: bool
+    nodes: Nodes,
+    gates: Gates,
+    backlog: Backlog,
+    jobs: Jobs,
+    queue: Queue,
+    ledger: Ledger,
+    *,
+    is_deciding: bool,
 ) -> Iterator[str]:
     """Yield a sentence for each count that is wrong.
 
     Args:
         nodes: Machines and what is free of them.
         gates: Slots held.
+        backlog: Requests to be answered.
         jobs: What each has running and queued.
         queue: What waits.
         ledger: Who holds what; everything is compared with this.
@@ -34,6 +43,7 @@ def violations(
     yield from worker_violations(nodes, ledger)
     yield from _overbooking(nodes)
     yield from gate_violations(gates, ledger)
+    yield from _backlog_violations(backlog, ledger)
     yield from _node_violations(nodes, ledger)
     yield from _job_violations(jobs, queue, ledger)
     yield from _queue_violations(queue, ledger)
@@ -79,10 +89,27 @@ def gate_violations(gates: Gates, ledger: Ledger) -> Iterator[str]:
             yield f"gate {gate.name!r}: {gate.held:g} slots counted, {held[gate.name]:g} held"
 
 
+def _backlog_violations(backlog: Backlog, ledger: Ledger) -> Iterator[str]:
+    """Compare the requests that are counted with those that leases have left."""
+    left: Counter[tuple[str, str]] = Counter()
+    for lease in ledger:
+        left[lease.worker, lease.task.job] += lease.outstanding
+    counted: Counter[tuple[str, str]] = Counter()
+    for want in backlog.wants():
+        counted[want.worker, want.job] += want.outstanding
+    for asker in left.keys() | counted.keys():
+        if left[asker] != counted[asker]:
+            yield f"{asker}: {counted[asker]} requests counted, its tasks have {left[asker]}"
+
+
 def _node_violations(nodes: Nodes, ledger: Ledger) -> Iterator[str]:
     in_flight = Counter(lease.node for lease in ledger)
     for node in nodes:
-        stages = Counter(lease.task.stage for lease in ledger if lease.node == node.name)
+        stages = Counter(
+            lease.task.stage
+            for lease in ledger
+            if lease.node == node.name and lease.task.demand.threads
+        )
         if node.in_flight != in_flight[node.name] or node.stages != stages:
             yield f"node {node.name}: {node.in_flight} tasks counted, {in_flight[node.name]} there"
         if (node.idle_since_s is None) != (in_flight[node.name] > 0):

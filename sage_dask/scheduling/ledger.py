@@ -23,6 +23,8 @@ class Lease:
     started_s: float
     charged_s: float
     """What its job was charged for it at the start."""
+    outstanding: int = 0
+    """Requests that it has yet to send or to get answers to."""
     abandoned_s: float | None = None
     """When it was cancelled, if it was."""
     is_reported: bool = False
@@ -73,6 +75,13 @@ class Ledger:
             lease.abandoned_s = now_s
             self._abandoned[key, lease.worker] = lease
         return lease
+
+    def find(self, key: Key, worker: str) -> Lease | None:
+        """Return the lease of a task on a worker, whether or not anybody wants it."""
+        lease = self._running.get(key)
+        if lease is not None and lease.worker == worker:
+            return lease
+        return self._abandoned.get((key, worker))
 
     def close_abandoned(self, key: Key, worker: str) -> Lease | None:
         """Note that a worker is done with a cancelled task."""

@@ -104,7 +104,7 @@ class Pack(Policy):
         """Choose an open node with room, or open another one if waiting would take too long."""
         node = cluster.best
         if node.idle_since_s is None:
-            return Placement(node.name, f"open, {node.in_flight}/{node.threads:g} threads busy")
+            return Placement(node.name, f"open, {node.num_computing}/{node.threads:g} threads busy")
         idle_s = cluster.now_s - node.idle_since_s
         if node.last_placed and idle_s < self.stay_open_s:
             return Placement(node.name, f"still open: idle for {idle_s:.3f} s")

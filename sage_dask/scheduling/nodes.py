@@ -21,6 +21,10 @@ from sage_dask.scheduling.view import EPSILON, Amounts, Fit, NodeView, TaskView
 # Workers report memory and processor every half second to a second.
 STALE_AFTER_S = 5.0
 
+# What a task that waits for others costs its node while it does, in seconds of a thread: sending
+# and reading some tens of requests.  It keeps such tasks from all going to one node.
+WAITING_TASK_S = 0.03
+
 # Work counts half as much after this time, and counts are scaled down before they overflow.
 _RECENT_S = 60.0
 _LANDMARKS_S = 300 * _RECENT_S
@@ -127,6 +131,9 @@ class Node:
         self.threads = 0.0
         self.in_flight = 0
         self.stages: Counter[str] = Counter()
+        """Tasks that compute, by stage."""
+        self.num_waiting = 0
+        """Tasks that wait for others and take no thread."""
         self.placed_s = 0.0
         self.recent_s = 0.0
         self.num_placed = 0
@@ -147,7 +154,8 @@ class Node:
         for worker in self.workers.values():
             if worker.can_take(fit) and (
                 best is None
-                or (-worker.free[THREADS], worker.address) < (-best.free[THREADS], best.address)
+                or (-worker.free[THREADS], worker.num_leases, worker.address)
+                < (-best.free[THREADS], best.num_leases, best.address)
             ):
                 best = worker
         return best
@@ -170,7 +178,8 @@ class Node:
             self.name,
             self.threads,
             self.in_flight,
-            sum(number * durations.estimate_s(stage) for stage, number in self.stages.items()),
+            sum(number * durations.estimate_s(stage) for stage, number in self.stages.items())
+            + self.num_waiting * WAITING_TASK_S,
             self.recent_s,
             self.slowdown.value(now_s),
             durations.typical_s,
@@ -179,6 +188,7 @@ class Node:
             self.idle_since_s,
             min((w.idle_threads[0] for w in self.workers.values() if w.idle_threads), default=0.0),
             self.last_placed,
+            self.num_waiting,
         )
 
 
@@ -292,8 +302,11 @@ class Nodes:
         worker.take(task.demand.fit.amounts)
         seconds = self._durations.estimate_s(task.stage)
         node.in_flight += 1
-        node.stages[task.stage] += 1
-        self.count_work(node.name, seconds, now_s)
+        if task.demand.threads:
+            node.stages[task.stage] += 1
+            self.count_work(node.name, seconds, now_s)
+        else:
+            node.num_waiting += 1
         node.num_placed += 1
         node.last_placed = decision
         node.idle_since_s = None
@@ -321,9 +334,12 @@ class Nodes:
         node = self._nodes[worker.node]
         worker.give_back(task.demand.fit.amounts, now_s)
         node.in_flight -= 1
-        node.stages[task.stage] -= 1
-        if not node.stages[task.stage]:
-            del node.stages[task.stage]
+        if task.demand.threads:
+            node.stages[task.stage] -= 1
+            if not node.stages[task.stage]:
+                del node.stages[task.stage]
+        else:
+            node.num_waiting -= 1
         if not node.in_flight:
             node.idle_since_s = now_s
         self._changed.add(node.name)

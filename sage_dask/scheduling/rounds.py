@@ -18,6 +18,7 @@ from sage_dask.scheduling.nodes import Worker
 from sage_dask.scheduling.policy import Wait
 from sage_dask.scheduling.queue import Entry, Line, Order
 from sage_dask.scheduling.reservation import Reservations
+from sage_dask.scheduling.servers import Servers
 from sage_dask.scheduling.statistics import Start
 
 
@@ -29,12 +30,18 @@ class Rounds(Books):
         saturation: Tasks that a worker is given per thread.
         patience_s: How long the first task of all may be blocked before a place is kept for it.
         num_stories: Tasks whose stories are kept.
+        servers: Model servers that are known already.
     """
 
     def __init__(
-        self, policy: GuardedPolicy, saturation: float, patience_s: float, num_stories: int
+        self,
+        policy: GuardedPolicy,
+        saturation: float,
+        patience_s: float,
+        num_stories: int,
+        servers: Servers,
     ) -> None:
-        super().__init__(saturation, num_stories)
+        super().__init__(saturation, num_stories, servers)
         self._policy = policy
         self._reservations = Reservations(self.nodes, self.gates, patience_s)
         self._waiting_lines: list[Line] = []
@@ -109,11 +116,12 @@ class Rounds(Books):
         return first
 
     def _can_move(self, line: Line) -> bool:
-        gates = line.demand.gates
+        gates, endpoints = line.demand.gates, line.demand.endpoints
         return (
             len(line.pool.ranked) > 0
             and line.wait is None
             and (not gates or self.gates.have_room(gates))
+            and (not endpoints or self.backlog.has_room(endpoints))
             and not self._reservations.closes(line.demand)
         )
 
@@ -152,6 +160,8 @@ class Rounds(Books):
         worker = self._reservations.collect(demand.fit)
         self._rank_nodes(now_s)
         if not self.gates.have_room(demand.gates) or not (worker or line.pool.ranked):
+            return
+        if demand.endpoints and not self.backlog.has_room(demand.endpoints):
             return
         # All is there, and nobody else is asked before it: the policy may choose among all nodes.
         self._reservations.clear()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sage_dask.scheduling.gate import GateStatistics
 from sage_dask.scheduling.jobs import JobStatistics
+from sage_dask.scheduling.servers import ServerStatistics
 from sage_dask.scheduling.view import Key
 
 
@@ -43,6 +44,8 @@ class NodeStatistics:
     placed_s: float
     """What those took, or are expected to take while they run."""
     slowdown: float
+    num_waiting: int
+    """Of the tasks in flight, those that wait for others and take no thread."""
     idle_s: float | None
     """For how long it has had no task; None while it has any."""
 
@@ -63,5 +66,7 @@ class DispatcherStatistics:
     decisions: Mapping[str, int]
     """By policy."""
     gates: Mapping[str, GateStatistics]
+    servers: Mapping[str, ServerStatistics]
+    """By endpoint."""
     jobs: Mapping[str, JobStatistics]
     nodes: Mapping[str, NodeStatistics]

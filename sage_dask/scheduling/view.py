@@ -43,6 +43,13 @@ class Demand:
     fit: Fit = field(default_factory=Fit)
     gates: Amounts = ()
     """Slots of cluster-wide gates by name, in the order of names."""
+    endpoints: tuple[str, ...] = ()
+    """Model servers that it sends requests to, each request to any of them."""
+
+    @property
+    def threads(self) -> float:
+        """Threads that it computes with; 0 for a task that waits for others."""
+        return dict(self.fit.amounts).get(THREADS, 0.0)
 
     @property
     def amounts(self) -> Amounts:
@@ -54,6 +61,8 @@ class Demand:
         named += [f"gate {name}={slots:g}" for name, slots in self.gates]
         if self.fit.workers is not None:
             named.append(f"on {' or '.join(sorted(self.fit.workers))}")
+        if self.endpoints:
+            named.append(f"requests to {' or '.join(self.endpoints)}")
         return ", ".join(named)
 
 
@@ -63,10 +72,11 @@ def demand(
     *,
     threads: float = 1,
     workers: frozenset[str] | None = None,
+    endpoints: tuple[str, ...] = (),
 ) -> Demand:
     """Return the demand of a task that takes a thread, and what is named."""
     amounts = {THREADS: float(threads), **(resources or {})}
-    return Demand(Fit(_named(amounts), workers), _named(gates or {}))
+    return Demand(Fit(_named(amounts), workers), _named(gates or {}), endpoints)
 
 
 def _named(amounts: Mapping[str, float]) -> Amounts:
@@ -95,6 +105,8 @@ class TaskView:
     """Bytes of its inputs by the node where they lie."""
     inputs_bytes: int = 0
     """Bytes of all its inputs."""
+    requests: int = 0
+    """How many requests it is expected to send, where it sends any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +135,13 @@ class NodeView:
     """Since when its longest idle thread has been idle."""
     last_placed: int
     """Number of the decision that last chose it; 0 for none."""
+    num_waiting: int = 0
+    """Of the tasks in flight, those that wait for others and take no thread."""
+
+    @property
+    def num_computing(self) -> int:
+        """Tasks in flight that take threads."""
+        return self.in_flight - self.num_waiting
 
     @property
     def load(self) -> float:

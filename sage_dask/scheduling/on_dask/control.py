@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from distributed import Client, Scheduler
 from distributed.protocol import pickle
@@ -19,6 +19,7 @@ from sage_dask.scheduling.on_dask.settings import Settings
 from sage_dask.scheduling.on_dask.topics import listening
 from sage_dask.scheduling.on_dask.versions import version_notice
 from sage_dask.scheduling.on_dask.watch import IDLE_TOPIC
+from sage_dask.scheduling.on_dask.wire import SERVERS
 from sage_dask.scheduling.policies import make_policy
 from sage_dask.scheduling.policy import Policy
 from sage_dask.scheduling.statistics import DispatcherStatistics, Notice
@@ -26,6 +27,9 @@ from sage_dask.scheduling.statistics import DispatcherStatistics, Notice
 logger = logging.getLogger("sage_dask")
 
 Listener = Callable[[Notice], None]
+
+# ``limit``, ``wanted`` requests in all, and ``down_s``, for how long it has been down.
+ServerStatus: TypeAlias = Mapping[str, float | None]
 
 
 class SchedulerControl:
@@ -123,6 +127,12 @@ class SchedulerControl:
             listener(Notice(said["kind"], said["text"]))
 
         with listening(self._client, TOPIC, receive):
+            yield
+
+    @contextmanager
+    def servers(self, listener: Callable[[Mapping[str, ServerStatus]], None]) -> Iterator[None]:
+        """Hear how model servers are doing, by endpoint, each time that changes."""
+        with listening(self._client, SERVERS, listener):
             yield
 
     @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 from distributed.scheduler import Scheduler, TaskState, WorkerState
 
 from sage_dask.nodes import NODE, node_name
-from sage_dask.schedule import SAGE, finite
+from sage_dask.schedule import SAGE, finite, job_name
 from sage_dask.scheduling.view import Demand, TaskView, demand
 
 _HELD = "sage://held"
@@ -31,6 +31,9 @@ class Held:
     job: str
     stage: str
     gates: Mapping[str, float]
+    threads: float
+    endpoints: tuple[str, ...]
+    requests: int
     priority: float
     arrived_s: float
 
@@ -45,8 +48,11 @@ class Held:
             demand=_demand(
                 tuple((state.resource_restrictions or {}).items()),
                 tuple(self.gates.items()),
+                self.threads,
+                self.endpoints,
                 _allowed(scheduler, state.annotations or {}),
             ),
+            requests=self.requests,
             priority=self.priority,
             arrived_s=self.arrived_s,
             ready_s=now_s,
@@ -67,9 +73,12 @@ def held(state: TaskState, now_s: float) -> Held:
     pipeline = str(said.get("pipeline", "task"))
     return Held(
         state,
-        job=f"{pipeline}/{said.get('job', '')}",
+        job=job_name(pipeline, said.get("job", "")),
         stage=f"{pipeline}/{said.get('stage', state.prefix.name)}",
         gates=dict(said.get("gates", {})),
+        threads=said.get("threads", 1),
+        endpoints=tuple(said.get("endpoints", ())),
+        requests=said.get("requests", 0),
         # Anyone may write an annotation, and infinite ones would stop all ageing.
         priority=finite(said.get("priority")) or 0.0,
         arrived_s=now_s,
@@ -109,9 +118,13 @@ def node_of(worker: WorkerState) -> str:
 def _demand(
     resources: tuple[tuple[str, float], ...],
     gates: tuple[tuple[str, float], ...],
+    threads: float,
+    endpoints: tuple[str, ...],
     workers: frozenset[str] | None,
 ) -> Demand:
-    return demand(dict(resources), dict(gates), workers=workers)
+    return demand(
+        dict(resources), dict(gates), threads=threads, workers=workers, endpoints=endpoints
+    )
 
 
 def _allowed(scheduler: Scheduler, annotations: Mapping[str, Any]) -> frozenset[str] | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from distributed.scheduler import Scheduler, TaskState
 
+from sage_dask.endpoint.limit import RequestLimit
 from sage_dask.errors import SageError
 from sage_dask.schedule import SAGE
 from sage_dask.scheduling.dispatcher import Dispatcher
@@ -54,6 +55,8 @@ class Keeping:
     def _adopt(self, state: TaskState, now_s: float) -> None:
         """Take charge of a task in whatever state it is."""
         task = self._tasks[state.key] = held(state, now_s)
+        for endpoint, limit in state.annotations[SAGE].get("endpoints", {}).items():
+            self.dispatcher.server_needed(endpoint, RequestLimit(*limit))
         if task.job not in self._jobs:
             self._welcome(task.job, state.annotations[SAGE])
         self._jobs[task.job] += 1

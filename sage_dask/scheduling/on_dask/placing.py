@@ -15,6 +15,7 @@ from distributed.protocol import pickle
 from sage_dask.errors import RunError, SageError
 from sage_dask.scheduling.on_dask.held import Held, hold, pin
 from sage_dask.scheduling.on_dask.keeping import Keeping
+from sage_dask.scheduling.on_dask.traffic import Traffic
 from sage_dask.scheduling.statistics import Start
 
 # Below Dask's own logger: shown where a scheduler's log is, silent where Dask's is, as on local
@@ -41,6 +42,7 @@ class Placing(Keeping):
     """Starts tasks where the dispatcher says, and fails them where it can not say any more."""
 
     name: str
+    traffic: Traffic
 
     def _prepare(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -90,6 +92,7 @@ class Placing(Keeping):
         if self._broken is None:
             now_s = time.monotonic()
             self._start(self.dispatcher.dispatch(now_s), now_s)
+            self.traffic.allot(now_s)
             self._set_wake(now_s)
         failure = self._broken or self.dispatcher.failure
         if failure is not None:

@@ -24,8 +24,10 @@ from sage_dask.scheduling.on_dask.held import is_ours, node_of, set_free
 from sage_dask.scheduling.on_dask.placing import Placing, loud, stimulus
 from sage_dask.scheduling.on_dask.remote import HANDLER, Remote, predecessor_of
 from sage_dask.scheduling.on_dask.settings import Settings
+from sage_dask.scheduling.on_dask.traffic import Traffic
 from sage_dask.scheduling.on_dask.versions import version_notice
 from sage_dask.scheduling.on_dask.watch import Watch
+from sage_dask.scheduling.on_dask.wire import REPORTS
 
 
 class DispatchPlugin(Placing, SchedulerPlugin):
@@ -53,6 +55,7 @@ class DispatchPlugin(Placing, SchedulerPlugin):
             predecessor.stop()
         self._rebuild(predecessor.dispatcher if predecessor is not None else None)
         self.watch = Watch(self)
+        self.traffic = Traffic(self)
         self._answer = scheduler.handlers[HANDLER] = Remote(self).answer
         notice = version_notice()
         if notice is not None:
@@ -61,6 +64,7 @@ class DispatchPlugin(Placing, SchedulerPlugin):
     def stop(self) -> None:
         """Decide nothing any more; tasks that are held stay so."""
         self.watch.stop()
+        self.traffic.stop()
         if self._wake is not None:
             self._wake.cancel()
         self._is_stopped = True
@@ -81,6 +85,7 @@ class DispatchPlugin(Placing, SchedulerPlugin):
         if self.scheduler.handlers.get(HANDLER) != self._answer:
             return
         del self.scheduler.handlers[HANDLER]
+        self.traffic.release()
         waiting = self._keys_waiting()
         for state in self.scheduler.tasks.values():
             if is_ours(state):
@@ -94,7 +99,11 @@ class DispatchPlugin(Placing, SchedulerPlugin):
 
     def _rebuild(self, before: Dispatcher | None) -> None:
         self._begin_anew()
-        self.dispatcher = self.settings.make_dispatcher(time.perf_counter)
+        # What was found out about servers outlives any count.
+        servers = before.servers if before is not None else None
+        if servers is not None:
+            servers.keep_workers(self.scheduler.workers)
+        self.dispatcher = self.settings.make_dispatcher(time.perf_counter, servers)
         for address in self.scheduler.workers:
             self._add_worker(address)
         if before is not None:
@@ -167,12 +176,19 @@ class DispatchPlugin(Placing, SchedulerPlugin):
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
         """Note that a worker is gone; its tasks gave back what they held in their transitions."""
         self.dispatcher.worker_left(worker, time.monotonic())
+        self.traffic.forget(worker)
         self.kick()
 
     @loud
     def restart(self, scheduler: Scheduler) -> None:
         """Begin anew: all tasks are gone, and the workers will be."""
         self.rebuild()
+
+    @loud
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Take workers' reports on their requests; other events are not ours."""
+        if topic == REPORTS:
+            self.traffic.report(msg["worker"], msg["report"])
 
     def valid_workers_downscaling(
         self, scheduler: Scheduler, workers: list[WorkerState]

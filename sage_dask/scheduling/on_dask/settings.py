@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sage_dask.scheduling.dispatcher import Dispatcher, OnPolicyError
 from sage_dask.scheduling.policies import DEFAULT
 from sage_dask.scheduling.policy import Policy
+from sage_dask.scheduling.servers import Servers
 
 
 @dataclass
@@ -22,13 +23,16 @@ class Settings:
     weights: dict[str, float] = field(default_factory=dict)
     quotas: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
-    def make_dispatcher(self, timer: Callable[[], float]) -> Dispatcher:
-        """Return a new dispatcher with everything that was chosen."""
+    def make_dispatcher(
+        self, timer: Callable[[], float], servers: Servers | None = None
+    ) -> Dispatcher:
+        """Return a new dispatcher with everything that was chosen, and what servers it knows."""
         dispatcher = Dispatcher(
             self.policy,
             saturation=self.saturation,
             patience_s=self.patience_s,
             on_policy_error=self.on_policy_error,
+            servers=servers,
             timer=timer,
         )
         for name, limit in self.gates.items():

@@ -1,0 +1,106 @@
+"""Requests that tasks still have to make: how far tasks run ahead of their servers.
+
+A task that sends requests starts while the servers' limits leave room for them and
+for a short runway beyond, so that a worker that is handed a free slot has a request
+for it at once.  The rest of the tasks wait in the queue, where they can still be
+placed, overtaken and withdrawn.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from sage_dask.scheduling.ledger import Lease
+from sage_dask.scheduling.servers import Servers, Want
+
+# Who has requests, and for which servers: worker, job, endpoints.
+_Asker: TypeAlias = tuple[str, str, tuple[str, ...]]
+
+# Requests beyond the limits, as a share of them: half of a round trip's worth.
+_RUNWAY_SHARE = 0.5
+
+# And what the servers answer in the time that a task takes to be placed, to travel and to start.
+_RUNWAY_S = 0.25
+
+# Answers of the last seconds count for the rate; half as much after each.
+_RATE_KEEPS = 0.5
+
+
+class Backlog:
+    """Requests of started tasks that were not answered yet.
+
+    Args:
+        servers: Whose limits count.
+    """
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._by_asker: Counter[_Asker] = Counter()
+        self._by_endpoints: Counter[tuple[str, ...]] = Counter()
+        self._answered: Counter[tuple[str, ...]] = Counter()
+        self._per_s: dict[tuple[str, ...], float] = {}
+        self._measured_s: float | None = None
+
+    def has_room(self, endpoints: tuple[str, ...]) -> bool:
+        """Return whether another task for these servers should start."""
+        return self.outstanding(endpoints) < self.wanted(endpoints)
+
+    def wanted(self, endpoints: tuple[str, ...]) -> float:
+        """Return how many requests should be there for these servers: their limits and a runway."""
+        capacity = self._servers.capacity(endpoints)
+        runway = max(_RUNWAY_SHARE * capacity, _RUNWAY_S * self._per_s.get(endpoints, 0.0))
+        return capacity + runway
+
+    def outstanding(self, endpoints: tuple[str, ...]) -> int:
+        """Return the requests that were not answered yet, for servers that include any of these."""
+        if len(self._by_endpoints) == 1:
+            return self._by_endpoints[endpoints]
+        return sum(
+            number for others, number in self._by_endpoints.items() if set(others) & set(endpoints)
+        )
+
+    def open(self, lease: Lease) -> None:
+        """Count the requests of a task that starts: one per record, as far as is known."""
+        if lease.task.demand.endpoints:
+            lease.outstanding = lease.task.requests
+            self._count(lease, lease.outstanding)
+
+    def correct(self, lease: Lease, outstanding: int) -> None:
+        """Note how many requests a task really has left, as its worker says."""
+        if not lease.task.demand.endpoints:
+            return
+        change, lease.outstanding = outstanding - lease.outstanding, outstanding
+        self._count(lease, change)
+        if change < 0:
+            self._answered[lease.task.demand.endpoints] -= change
+
+    def close(self, lease: Lease) -> None:
+        """Note that a task makes no requests any more."""
+        self.correct(lease, 0)
+
+    def tick(self, now_s: float) -> None:
+        """Measure how fast servers answer, about once a second."""
+        if self._measured_s is not None and now_s > self._measured_s:
+            seconds = now_s - self._measured_s
+            self._per_s = {
+                endpoints: _RATE_KEEPS * self._per_s.get(endpoints, 0.0)
+                + (1 - _RATE_KEEPS) * self._answered[endpoints] / seconds
+                for endpoints in self._by_endpoints
+            }
+        self._measured_s = now_s
+        self._answered.clear()
+        self._by_asker = +self._by_asker
+        self._by_endpoints = +self._by_endpoints
+
+    def wants(self) -> Iterator[Want]:
+        """Yield who has requests for which servers, and how many."""
+        for (worker, job, endpoints), number in self._by_asker.items():
+            if number > 0:
+                yield Want(worker, job, endpoints, number)
+
+    def _count(self, lease: Lease, change: int) -> None:
+        endpoints = lease.task.demand.endpoints
+        self._by_asker[lease.worker, lease.task.job, endpoints] += change
+        self._by_endpoints[endpoints] += change

@@ -1,0 +1,100 @@
+"""The scheduler's side of requests to model servers: reports in, slots out, gauges asked.
+
+All decisions are the dispatcher's; this brings it the news and carries out what it says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from distributed.protocol import pickle
+
+from sage_dask.endpoint.gauges import Gauges
+from sage_dask.errors import MissingDependencyError
+from sage_dask.scheduling.asking import ask_servers
+from sage_dask.scheduling.on_dask.host import Host
+from sage_dask.scheduling.on_dask.wire import ALLOT, SERVERS
+from sage_dask.scheduling.servers import Allotment
+from sage_dask.scheduling.statistics import Notice
+
+# Clients hear of the servers this often at most.
+_TELL_S = 0.25
+
+
+class Traffic:
+    """Requests of one cluster to model servers."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._linked: set[str] = set()
+        """Workers that understand what they are told."""
+        self._latest: dict[str, Allotment] = {}
+        self._told: Mapping[str, Mapping[str, Any]] = {}
+        self._tell_s = 0.0
+        self._polling = asyncio.ensure_future(self._poll())
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._polling.cancel()
+
+    def release(self) -> None:
+        """Let workers send what they like: nobody will allot them anything any more."""
+        for worker in self._linked & self._host.scheduler.stream_comms.keys():
+            self._host.scheduler.worker_send(worker, {"op": ALLOT, "slots": None, "version": 0})
+
+    def report(self, worker: str, pickled: bytes) -> None:
+        """Take a worker's report; the first one opens the line to it."""
+        host = self._host
+        if worker not in host.scheduler.workers:
+            return
+        host.dispatcher.requests_reported(worker, pickle.loads(pickled), time.monotonic())
+        if worker not in self._linked:
+            self._linked.add(worker)
+            if worker in self._latest:
+                self._send(worker, self._latest[worker])
+        host.kick()
+
+    def forget(self, worker: str) -> None:
+        """Forget a worker that is gone."""
+        self._linked.discard(worker)
+        self._latest.pop(worker, None)
+
+    def allot(self, now_s: float) -> None:
+        """Tell workers what the dispatcher allots to them, where that has changed."""
+        for worker, allotment in self._host.dispatcher.allotments(now_s).items():
+            self._latest[worker] = allotment
+            if worker in self._linked:
+                self._send(worker, allotment)
+        self._tell(now_s)
+
+    def _send(self, worker: str, allotment: Allotment) -> None:
+        slots = {endpoint: dict(by_job) for endpoint, by_job in allotment.slots.items()}
+        message = {"op": ALLOT, "slots": slots, "version": allotment.version}
+        self._host.scheduler.worker_send(worker, message)
+
+    def _tell(self, now_s: float) -> None:
+        """Tell clients how the servers are doing, when that has changed and not too often."""
+        if now_s < self._tell_s:
+            return
+        status = self._host.dispatcher.server_status()
+        if status != self._told:
+            self._told, self._tell_s = status, now_s + _TELL_S
+            self._host.scheduler.log_event(SERVERS, status)
+
+    async def _poll(self) -> None:
+        """Ask servers for their gauges, whenever the dispatcher wants to know."""
+        try:
+            await ask_servers(lambda: self._host.dispatcher.servers, self._observe)
+        except MissingDependencyError as error:
+            self._host.publish(
+                Notice("servers", f"{error}; until then limits follow refused requests alone")
+            )
+        except Exception as error:
+            self._host.break_off(error)
+
+    def _observe(self, endpoint: str, gauges: Gauges, now_s: float) -> None:
+        self._host.dispatcher.gauges_observed(endpoint, gauges, now_s)
+        self._host.kick()

@@ -1,0 +1,14 @@
+"""How workers and the scheduler call what they tell each other of requests to model servers."""
+
+from __future__ import annotations
+
+# Events of this topic are workers' reports, pickled.  Dask passes events on to plugins, and
+# drops them where there is none; a message of our own would break the connection there.
+REPORTS = "sage-dask-requests"
+
+# Name of the message by which a worker is told its slots.  It is sent to workers that have
+# reported, since it would break the connection of any other.
+ALLOT = "sage-dask-allot"
+
+# Events of this topic tell clients how the servers are doing.
+SERVERS = "sage-dask-servers"

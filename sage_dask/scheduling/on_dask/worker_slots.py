@@ -1,0 +1,81 @@
+"""A worker's end of the line to the dispatcher: its slots for requests to model servers.
+
+The slots live on the process's loop for work that waits, messages on Dask's own.
+Reports are gathered for a moment, so that a hundred answers make one message.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from weakref import WeakKeyDictionary
+
+from distributed import Worker
+from distributed.protocol import pickle
+from distributed.worker_state_machine import SecedeEvent
+
+from sage_dask import aio
+from sage_dask.endpoint.slots import RequestSlots
+from sage_dask.scheduling.on_dask.wire import ALLOT, REPORTS
+
+# Long enough for the answers of a busy moment, short beside any model's answer.
+_GATHER_S = 0.03
+
+_lock = threading.Lock()
+_of_worker: WeakKeyDictionary[Worker, WorkerSlots] = WeakKeyDictionary()
+
+
+class WorkerSlots:
+    """The slots of one worker, governed by the dispatcher on its scheduler.
+
+    Args:
+        worker: Is told what was allotted, and says how its requests are doing.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._loop = aio.background_loop()
+        self._is_due = False
+        self.slots = RequestSlots()
+        # Nothing may start before the dispatcher has said so.
+        self.slots.allot({}, 0)
+        self.slots.on_change = self._gather
+        worker.stream_handlers[ALLOT] = self._allotted
+        # The first report tells the scheduler that messages will be understood here.
+        self._loop.call_soon_threadsafe(self._report)
+
+    def _allotted(self, slots: Mapping[str, Mapping[str, int]] | None, version: int) -> None:
+        """Take what the dispatcher allotted, None for its farewell; on Dask's loop."""
+        if slots is None:
+            self._loop.call_soon_threadsafe(self.slots.free)
+        else:
+            self._loop.call_soon_threadsafe(self.slots.allot, slots, version)
+
+    def _gather(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_later(_GATHER_S, self._report)
+
+    def _report(self) -> None:
+        self._is_due = False
+        told = pickle.dumps(self.slots.report())
+        self._worker.log_event(REPORTS, {"worker": self._worker.address, "report": told})
+
+
+def slots_of(worker: Worker) -> RequestSlots:
+    """Return the slots of a worker, made with the first task that needs them."""
+    with _lock:
+        own = _of_worker.get(worker)
+        if own is None:
+            own = _of_worker[worker] = WorkerSlots(worker)
+        return own.slots
+
+
+def secede(worker: Worker, key: object) -> None:
+    """Let go of the thread that Dask counts for a coroutine task; it only waits.
+
+    Dask's own ``secede`` is for tasks in threads; this is what it does, without the thread.
+    """
+    event = SecedeEvent(key=key, compute_duration=0.0, stimulus_id=f"sage-secede-{time.time()}")
+    worker.handle_stimulus(event)
