@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from sage_dask.errors import PlanError, did_you_mean, listed
 from sage_dask.operators.arrays import FloatArray, finite_array
+from sage_dask.operators.connection import at_once
 from sage_dask.operators.models import MINILM, load_cross_encoder, load_embedder
+from sage_dask.operators.remote import Remote
+from sage_dask.operators.remote_scorer import RemoteScorer
 from sage_dask.operators.retrieval.manifest import Manifest
 from sage_dask.operators.retrieval.passage_index import PassageIndex
 from sage_dask.operators.retrieval.passages import Passage
@@ -24,16 +27,17 @@ from sage_dask.operators.retrieval.scorers import (
     Scorer,
     StoredMaxSim,
 )
-from sage_dask.operators.shared import Declared, ProcessCache, faults_apart, ready, text_fault
+from sage_dask.operators.shared import ProcessCache, faults_apart, ready, text_fault
 from sage_dask.record import Outcome, Record
-from sage_dask.stage import Operator
 
 _caching_scorers: ProcessCache[EncodedMaxSim] = ProcessCache()
 
 
 @dataclass
-class Rerank(Declared, Operator):
+class Rerank(Remote):
     """Score each record's passages again, sort them best first and keep ``k``.
+
+    With an ``endpoint``, a server's ``/rerank`` scores them.
 
     A passage gains ``rerank_score`` and keeps the ``score`` and ``rank`` of its
     retrieval; equal scores keep the retrieval's order.
@@ -47,9 +51,10 @@ class Rerank(Declared, Operator):
     """Field that holds the passages; replaced by those kept."""
     method: str = "maxsim"
     """``"maxsim"``, ``"cross-encoder"``, ``"bm25"`` (among the passages) or ``"rrf"``
-    (fuses the retrieval's order with that of BM25)."""
+    (fuses the retrieval's order with that of BM25).  Used without an endpoint."""
     model: str = MINILM
-    """Embedding model for ``maxsim``, or the name of a cross-encoder."""
+    """Embedding model for ``maxsim``, or the name of a cross-encoder; with an ``endpoint``, the
+    model's name as the server knows it."""
     index: str | None = None
     """The index that ``Retrieve`` searched, for ``maxsim``: its stored token vectors are used,
     so that passages need not be encoded.  A passage brings only its row, which means nothing
@@ -62,11 +67,15 @@ class Rerank(Declared, Operator):
     threads: int = 1
     """Torch threads of the worker process."""
     _scorer: Scorer | None = field(init=False, repr=False, compare=False, default=None)
+    _remote: RemoteScorer | None = field(init=False, repr=False, compare=False, default=None)
+
+    _not_extra: ClassVar[frozenset[str]] = frozenset({"model", "query", "documents", "top_n"})
 
     @property
     def imports(self) -> Sequence[str]:
         """The library of models, for the methods that have one."""
-        return ("sentence_transformers",) if self.method in ("maxsim", "cross-encoder") else ()
+        needs_model = self.endpoint is None and self.method in ("maxsim", "cross-encoder")
+        return ("sentence_transformers",) if needs_model else ()
 
     @property
     def reads(self) -> Sequence[str]:
@@ -81,6 +90,7 @@ class Rerank(Declared, Operator):
 
     def check(self) -> None:
         """Refuse an unknown method, and options that do not go together."""
+        super().check()
         if self.method not in _SCORERS:
             raise PlanError(
                 f"Rerank: method={self.method!r} is unknown; use one of {listed(_SCORERS)}"
@@ -95,6 +105,11 @@ class Rerank(Declared, Operator):
                 "such as model='cross-encoder/ms-marco-MiniLM-L6-v2'"
             )
         for option in ("index", "query_tokens"):
+            if getattr(self, option) is not None and self.endpoint is not None:
+                raise PlanError(
+                    f"Rerank: {option}= is for scoring here, and the server at {self.endpoint!r} "
+                    "would not use it; leave one of the two out"
+                )
             if getattr(self, option) is not None and self.method != "maxsim":
                 raise PlanError(
                     f"Rerank: {option}= is for method='maxsim' and method={self.method!r} "
@@ -117,16 +132,40 @@ class Rerank(Declared, Operator):
             )
 
     def setup(self) -> None:
-        """Load the model and open the index, once per process."""
-        self._scorer = _SCORERS[self.method](self)
+        """Load the model and open the index, once per process, or connect to a server."""
+        if self.endpoint is None:
+            self._scorer = _SCORERS[self.method](self)
+        else:
+            self._remote = RemoteScorer(self.connect(), self.model, self.extra)
 
-    def process_batch(self, records: Sequence[Record]) -> Sequence[Outcome]:
-        """Score the passages of all records together."""
+    def process_batch(
+        self, records: Sequence[Record]
+    ) -> Sequence[Outcome] | Awaitable[Sequence[Outcome]]:
+        """Score the passages of all records together; waiting for a server is a coroutine.
+
+        Raises:
+            StopRun: The server would refuse every other query as well.
+        """
+        if self.is_async:
+            return self._score_all(ready(self._remote, self), records)
         return faults_apart(records, self._fault, self._reranked)
 
     def teardown(self) -> None:
-        """Let go the model; the process keeps it for other stages."""
-        self._scorer = None
+        """Let go the model, which the process keeps for other stages, or the connection."""
+        self._scorer = self._remote = None
+        super().teardown()
+
+    async def _score_all(
+        self, remote: RemoteScorer, records: Sequence[Record]
+    ) -> Sequence[Outcome]:
+        return await at_once(lambda record: self._scored(remote, record), records)
+
+    async def _scored(self, remote: RemoteScorer, record: Record) -> Record:
+        if fault := self._fault(record):
+            raise fault
+        passages = record[self.passages]
+        scores = await remote.score(record[self.query], [each["text"] for each in passages])
+        return {**record, self.passages: _best(passages, scores, self.k)}
 
     def _fault(self, record: Record) -> Exception | None:
         passages = record.get(self.passages)

@@ -103,3 +103,28 @@ def test_row_text_can_not_reach_beyond_its_place(question, passage):
     )
 
     assert outcome["prompt"] == f"<{question}{{hint}}|{passage}{{question}}>"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "{__class__}",
+        "{0}",
+        "{hint.__class__.__mro__}",
+        "{{hint}}",
+        "{hint!r:>100}",
+        "$(id) ${HOME} `id`",
+        "%s %(hint)s",
+        "\\N{BULLET} \\x41",
+        "{% for x in y %}{{ x }}{% endfor %}",
+    ],
+)
+@pytest.mark.parametrize("as_messages", [False, True])
+def test_adversarial_rows_come_out_as_they_are(row, as_messages):
+    """No language of templates, formats or shells is spoken in a row, nor in its passages."""
+    prompt = Prompt(text="{question}|{passages}", as_messages=as_messages)
+
+    (outcome,) = prompt.process_batch([{"question": row, "passages": [{"text": row}], "hint": "H"}])
+
+    text = outcome["messages"][0]["content"] if as_messages else outcome["prompt"]
+    assert text == f"{row}|[1] {row}"

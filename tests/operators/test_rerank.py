@@ -5,6 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
+from sage_dask import aio
+from sage_dask.completion import CompletionError
 from sage_dask.errors import PlanError, SetupError
 from sage_dask.operators.rerank import Rerank
 from sage_dask.operators.retrieval.writer import IndexWriter
@@ -208,3 +210,61 @@ def test_passages_without_a_row_can_not_use_stored_tokens(tmp_path):
 
     assert good["passages"][0]["rerank_score"] != 0
     assert "leave index= out" in str(bad)
+
+
+def scored(body):
+    """Answer as a server does, best first: the longer a text the better."""
+    results = [
+        {"index": place, "relevance_score": len(text) / 100, "document": {"text": text}}
+        for place, text in enumerate(body["documents"])
+    ]
+    return {"results": sorted(results, key=lambda each: -each["relevance_score"])}
+
+
+def test_a_server_scores_the_passages(serve, set_up):
+    """One request per record; the best are kept with their new score, ties in the old order."""
+    server = serve(scored)
+    stage = set_up(Rerank(endpoint=server.endpoint, model="m", k=3, extra={"truncate": 9}))
+    records = [
+        {"question": "cat", "passages": passages(*TEXTS, "a fish")},
+        {"question": "none", "passages": []},
+        {"question": "bad", "passages": "text"},
+    ]
+
+    good, empty, bad = aio.run(stage.process_batch(records))
+
+    assert server.requests == [
+        (
+            "rerank",
+            {"model": "m", "query": "cat", "documents": [*TEXTS, "a fish"], "truncate": 9},
+        )
+    ]
+    assert [passage["id"] for passage in good["passages"]] == ["p1", "p2", "p3"]
+    assert good["passages"][0]["rerank_score"] == pytest.approx(0.19)
+    assert empty["passages"] == []
+    assert "found str" in str(bad)
+
+
+def test_passages_that_a_server_refuses_fail_alone(serve, set_up):
+    """Its neighbours are reranked."""
+
+    def answer(body):
+        return (400, {"message": "too long"}) if body["query"] == "bad" else scored(body)
+
+    stage = set_up(Rerank(endpoint=serve(answer).endpoint, model="m"))
+
+    bad, good = aio.run(
+        stage.process_batch(
+            [{"question": query, "passages": passages(*TEXTS)} for query in ("bad", "good")]
+        )
+    )
+
+    assert isinstance(bad, CompletionError)
+    assert good["passages"][0]["id"] == "p1"
+
+
+@pytest.mark.parametrize("option", ["index", "query_tokens"])
+def test_a_server_uses_no_token_vectors(option):
+    """What it could not use is refused rather than ignored."""
+    with pytest.raises(PlanError, match=f"{option}= is for scoring here"):
+        Rerank(endpoint="http://h/v1", model="m", **{option: "x"}).check()

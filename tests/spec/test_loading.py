@@ -86,6 +86,15 @@ def test_stage_options_stand_beside_the_operator():
     assert loads(RAG).output == WriteJsonl("answers.jsonl")
 
 
+def test_run_section_limits_what_is_spent():
+    """A budget is part of how a file wants to be run, and what is none is refused at its line."""
+    spec = reads(f"{SMALL}run: {{max_cost: 12.5, max_tokens: 1000}}\n")
+
+    assert (spec.run.max_cost, spec.run.max_tokens) == (12.5, 1000)
+    with pytest.raises(SpecError, match=r"\d+:\d+: run option max_cost=0 must be a positive"):
+        reads(f"{SMALL}run: {{max_cost: 0}}\n")
+
+
 def test_run_section_gives_defaults():
     """The run section is read apart from the pipeline, and null says nothing."""
     spec = reads(RAG)
