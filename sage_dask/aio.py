@@ -12,6 +12,7 @@ import inspect
 import os
 import threading
 from collections.abc import Awaitable
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -37,12 +38,17 @@ def run(awaitable: Awaitable[T]) -> T:
             "aio.run was called on the loop thread, which would wait for itself for ever; "
             "write 'await' there, or move the blocking call to a thread with asyncio.to_thread"
         )
-    future = asyncio.run_coroutine_threadsafe(_awaited(awaitable), loop)
+    future = submit(awaitable)
     try:
         return future.result()
     except BaseException:
         future.cancel()  # Nothing to do if it is done, which is so for its own exceptions.
         raise
+
+
+def submit(awaitable: Awaitable[T]) -> Future[T]:
+    """Have the process's loop run an awaitable, and return at once."""
+    return asyncio.run_coroutine_threadsafe(_awaited(awaitable), background_loop())
 
 
 def background_loop() -> asyncio.AbstractEventLoop:

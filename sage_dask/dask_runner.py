@@ -8,6 +8,7 @@ result is released as soon as it is written.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from asyncio import CancelledError
@@ -26,15 +27,16 @@ from distributed.comm import resolve_address
 
 from sage_dask.errors import RunError, SageError, counted
 from sage_dask.graph import Claim, build_graph
-from sage_dask.job import Job, Machines, RunOptions
+from sage_dask.job import Job
 from sage_dask.nodes import NODE, node_name
+from sage_dask.options import Machines, RunOptions
 from sage_dask.plan import READ, Plan
 from sage_dask.portable import fail_stranded
 from sage_dask.record import Batch, Failure, Record
 from sage_dask.report import Report
-from sage_dask.runner import running
-from sage_dask.schedule import Scheduling
-from sage_dask.scheduling.on_dask.control import SchedulerControl
+from sage_dask.runner import note_outage, running
+from sage_dask.schedule import Scheduling, job_name
+from sage_dask.scheduling.on_dask.control import SchedulerControl, ServerStatus
 from sage_dask.scheduling.on_dask.message_log import shorten_message_logs
 from sage_dask.worker import Program, make_program, pack, prepare, release, unpack
 
@@ -48,6 +50,11 @@ _SETTINGS = {"distributed.admin.large-graph-warning-threshold": "1TiB"}
 # Ordered output waits for its slowest batch.  The window stays full meanwhile, as long as
 # finished batches may pile up behind it to several windows.
 REORDER_WINDOWS = 4
+
+
+# Records in the cluster for each request that servers should have now, so that those that start
+# next are there when the limits grow.
+SERVER_WINDOWS = 1.5
 
 
 class DaskRunner:
@@ -102,7 +109,8 @@ class DaskRunner:
 
     def _run(self, plan: Plan, options: RunOptions) -> Report:
         job = Job(plan, options, self._machines())
-        programs = {task.name: make_program(task, job=job.id) for task in plan.stages}
+        name = job_name(plan.pipeline, job.id)
+        programs = {task.name: make_program(task, job=name) for task in plan.stages}
         try:
             started = time.perf_counter()
             self._prepare(programs.values())
@@ -110,7 +118,9 @@ class DaskRunner:
             with running(job, startup_s):
                 with dask.config.set(_SETTINGS):
                     claim = Claim(job.id, options.scheduling)
-                    _Window(self._client, job, programs, self._size(options), claim).run()
+                    window = _Window(self._client, job, programs, self._size(options), claim)
+                    with self._control.servers(window.observe_servers):
+                        window.run()
                 return job.finish()
         finally:
             self._release(programs.values())
@@ -159,6 +169,18 @@ class _Window:
         self._suspects: deque[_Sent] = deque()
         self._completed: SimpleQueue[tuple[Future, Any]] = SimpleQueue()
         self._is_exhausted = False
+        self._endpoints = {url for task in job.plan.stages for url in task.endpoints}
+        self._num_computing = 0 if all(task.is_async for task in job.plan.stages) else size
+        """Batches for the stages that compute."""
+        self._num_records = 0
+        self._wanted_requests = 0.0
+
+    def observe_servers(self, status: Mapping[str, ServerStatus]) -> None:
+        """Learn how many requests the servers should have; called on the client's own loop."""
+        own = {url: server for url, server in status.items() if url in self._endpoints}
+        self._wanted_requests = sum(server["wanted"] or 0.0 for server in own.values())
+        for endpoint, server in own.items():
+            note_outage(self._job, endpoint, server["down_s"])
 
     def run(self) -> None:
         """Pass the whole source through the cluster."""
@@ -187,7 +209,7 @@ class _Window:
     def _send(self, batch: Batch) -> None:
         packed = self._packed(batch)
         self._job.size.observe_bytes(len(batch), len(packed))
-        self._submit(_Sent(batch.index, packed, self._job.id, batch.priority))
+        self._submit(_Sent(batch.index, packed, len(batch), self._job.id, batch.priority))
 
     def _submit(self, sent: _Sent) -> None:
         """Submit a graph of its own: Dask serves graphs in the order in which they come.
@@ -197,12 +219,18 @@ class _Window:
         """
         claim = replace(self._claim, priority=sent.priority)
         (output,) = build_graph(
-            self._job.plan, self._programs, sent.keys, {sent.index: sent.packed}, claim
+            self._job.plan,
+            self._programs,
+            sent.keys,
+            {sent.index: sent.packed},
+            claim,
+            num_records=sent.num_records,
         )
         # As compute() does, but without optimising a graph that is as it should be (a sixth
         # of the driver's time), and with a later place in the queue for every later call.
         future = self._client.get(output.dask, output.key, sync=False, fifo_timeout="0s")
         self._in_flight[future] = sent
+        self._num_records += sent.num_records
         self._client.loop.add_callback(self._fetch, future)
 
     async def _fetch(self, future: Future) -> None:
@@ -229,14 +257,23 @@ class _Window:
         return packed
 
     def _has_room(self) -> bool:
+        size = max(self._size, self._num_computing + self._num_waiting())
         return (
             not self._is_exhausted
-            and len(self._in_flight) < self._size
-            and self._job.num_unwritten < REORDER_WINDOWS * self._size
+            and len(self._in_flight) < size
+            and self._job.num_unwritten < REORDER_WINDOWS * size
         )
+
+    def _num_waiting(self) -> int:
+        """Return how many batches more are to be there, so that servers always have requests."""
+        if not self._in_flight:
+            return 0
+        mean = self._num_records / len(self._in_flight)
+        return math.ceil(SERVER_WINDOWS * self._wanted_requests / max(mean, 1.0))
 
     def _take(self, future: Future, result: Any) -> None:
         sent = self._in_flight.pop(future)
+        self._num_records -= sent.num_records
         try:
             if isinstance(result, CancelledError | FutureCancelledError):
                 raise RunError(
@@ -269,6 +306,7 @@ class _Sent:
 
     index: int
     packed: bytes
+    num_records: int
     keys: str
     """What keeps its keys apart from others: the job's id, or digits of its own."""
     priority: float

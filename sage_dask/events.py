@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeAlias
 
+from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import RunError, SageError
 from sage_dask.record import StageTiming, TaskTiming
 
@@ -56,13 +57,17 @@ class BatchCommitted:
     """Number of failures by ``"stage: error class"``."""
 
 
+# The outcome of a job that stopped because it had spent what it might.
+BUDGET = "budget reached"
+
+
 @dataclass(frozen=True, slots=True)
 class JobFinished:
     """A job ended."""
 
     kind: ClassVar[str] = "job_finished"
     outcome: str
-    """``"done"``, or the class of the error that stopped it."""
+    """``"done"``, ``"budget reached"``, or the class of the error that stopped it."""
     message: str = ""
 
 
@@ -94,7 +99,7 @@ class EventFile:
         if self._file.closed:
             return
         # In one call, so that a kill tears at most the last line.
-        row = json.dumps({"kind": event.kind, **asdict(event)}, separators=(",", ":"))
+        row = json.dumps(_row(event), separators=(",", ":"))
         line = memoryview(f"{row}\n".encode())
         try:
             while line:
@@ -130,12 +135,33 @@ def read_events(path: Path) -> Iterator[Event]:
                 ) from error
 
 
+def _row(event: Event) -> dict[str, Any]:
+    """Return an event as what JSON takes; ``_parse`` is the way back."""
+    row = {"kind": event.kind} | {each.name: getattr(event, each.name) for each in fields(event)}
+    if isinstance(event, BatchCommitted):
+        row["tasks"] = [
+            (*task[:-1], [_stage_row(timing) for timing in task.stages]) for task in event.tasks
+        ]
+    return row
+
+
 def _parse(row: dict[str, Any]) -> Event:
     kind = _KINDS[row.pop("kind")]
     if kind is BatchCommitted:
         row["tasks"] = [
-            TaskTiming(task, node, seconds, setup_s, tuple(StageTiming(*s) for s in stages))
+            TaskTiming(task, node, seconds, setup_s, tuple(_stage_timing(*s) for s in stages))
             for task, node, seconds, setup_s, stages in row["tasks"]
         ]
     event: Event = kind(**row)
     return event
+
+
+def _stage_row(timing: StageTiming) -> Sequence[Any]:
+    """Return a timing as a list; without usage it is what it was before there was any."""
+    return [*timing[:-1], timing.usage.as_dict()] if timing.usage else timing[:-1]
+
+
+def _stage_timing(
+    stage: str, seconds: float, came: int, went: int, usage: Mapping[str, Any] | None = None
+) -> StageTiming:
+    return StageTiming(stage, seconds, came, went, Usage.from_dict(usage) if usage else None)

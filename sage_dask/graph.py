@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from dask._task_spec import Task, TaskRef
@@ -20,8 +20,8 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from sage_dask.batching import BatchSize
 from sage_dask.feed import Feed
 from sage_dask.plan import Plan, StagePlan
-from sage_dask.schedule import SAGE, STOCK, Scheduling
-from sage_dask.worker import Program, make_program, pack, run_task
+from sage_dask.schedule import SAGE, STOCK, Scheduling, job_name
+from sage_dask.worker import Program, make_program, pack, run_task, run_waiting_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ def build_graph(
     keys: str,
     packed: Mapping[int, bytes],
     claim: Claim,
+    *,
+    num_records: int = 0,
 ) -> list[Delayed]:
     """Return the last task of each batch, in the order given.
 
@@ -50,6 +52,7 @@ def build_graph(
         keys: Part of every key, so that jobs, and tries of one job, never share results.
         packed: Pickled batches by index, all of the claim's priority.
         claim: What the scheduler is told of them.
+        num_records: Records per batch, each of which may become a request to a model server.
     """
     layers: dict[str, MaterializedLayer] = {}
     dependencies: dict[str, set[str]] = {}
@@ -57,8 +60,8 @@ def build_graph(
         layer = layer_name(task, keys)
         inputs = {layer_name(_named(plan.stages, name), keys) for name in task.inputs}
         layers[layer] = MaterializedLayer(
-            _tasks(layer, inputs, programs[task.name], packed),
-            annotations=_annotations(plan.pipeline, task, claim),
+            _tasks(layer, inputs, programs[task.name], packed, claim, is_waiting=task.is_async),
+            annotations=_annotations(plan.pipeline, task, claim, num_records),
         )
         dependencies[layer] = inputs
     graph = HighLevelGraph(layers, dependencies)
@@ -69,7 +72,8 @@ def build_graph(
 def delayed_batches(plan: Plan) -> list[Delayed]:
     """Read the whole source of a plan and return its batches, to be placed by Dask."""
     job = secrets.token_hex(4)
-    programs = {task.name: make_program(task, job=job) for task in plan.stages}
+    name = job_name(plan.pipeline, job)
+    programs = {task.name: make_program(task, job=name) for task in plan.stages}
     feed = Feed(plan.source, BatchSize(plan.batching))
     packed = {batch.index: pack(batch) for batch in iter(feed.next_batch, None)}
     return build_graph(plan, programs, job, packed, Claim(job, Scheduling(policy=STOCK)))
@@ -81,24 +85,35 @@ def layer_name(task: StagePlan, keys: str) -> str:
 
 
 def _tasks(
-    layer: str, inputs: set[str], program: Program, packed: Mapping[int, bytes]
+    layer: str,
+    inputs: set[str],
+    program: Program,
+    packed: Mapping[int, bytes],
+    claim: Claim,
+    *,
+    is_waiting: bool,
 ) -> dict[Any, Task]:
+    # Only Dask's distributed workers have a loop of their own, and our dispatcher to feed it.
+    is_waiting = is_waiting and not claim.scheduling.is_stock
     tasks = {}
     for index, batch in packed.items():
         key = (layer, index)
         # Chains only, so far: a task has one input or reads the source.
         given = [TaskRef((name, index)) for name in inputs] or [batch]
-        tasks[key] = Task(key, run_task, program.digest, program.pickled, *given, index)
+        if is_waiting:
+            tasks[key] = Task(key, run_waiting_task, *program, *given, index, layer)
+        else:
+            tasks[key] = Task(key, run_task, *program, *given, index)
     return tasks
 
 
-def _annotations(pipeline: str, task: StagePlan, claim: Claim) -> dict[str, Any]:
+def _annotations(pipeline: str, task: StagePlan, claim: Claim, num_records: int) -> dict[str, Any]:
     """Return what the scheduler is told of a layer: Dask's own annotations, and ours as one."""
     annotations: dict[str, Any]
     if claim.scheduling.is_stock:
         annotations = {"stage": task.name, "job": claim.job}
     else:
-        annotations = {SAGE: _sage(pipeline, task, claim)}
+        annotations = {SAGE: _sage(pipeline, task, claim, num_records)}
     if task.resources:
         annotations["resources"] = dict(task.resources)
     if priority := _priority(task, claim):
@@ -106,13 +121,18 @@ def _annotations(pipeline: str, task: StagePlan, claim: Claim) -> dict[str, Any]
     return annotations
 
 
-def _sage(pipeline: str, task: StagePlan, claim: Claim) -> dict[str, Any]:
+def _sage(pipeline: str, task: StagePlan, claim: Claim, num_records: int) -> dict[str, Any]:
     """Return our annotation: plain values, those that say nothing left out."""
     told: dict[str, Any] = {"job": claim.job, "pipeline": pipeline, "stage": task.name}
     if priority := _priority(task, claim):
         told["priority"] = float(priority)
     if task.gates:
         told["gates"] = dict(task.gates)
+    if task.is_async:
+        told["threads"] = 0
+    if task.endpoints:
+        told["endpoints"] = {url: astuple(limit) for url, limit in task.endpoints.items()}
+        told["requests"] = num_records
     if claim.scheduling.weight != 1:
         told["weight"] = float(claim.scheduling.weight)
     if claim.scheduling.quota:

@@ -2,7 +2,7 @@
 
 A runner asks the job for batches and gives them back when their last task is
 done; everything that must not depend on who ran them happens here.  The job has
-no threads and never waits.
+no threads and never waits.  One thread drives it; notes may come from any.
 """
 
 from __future__ import annotations
@@ -11,75 +11,25 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from sage_dask.batching import BatchSize
-from sage_dask.errors import AccountingError, PlanError, RunError, SourceError
-from sage_dask.events import BatchCommitted, Event, EventFile, JobFinished, JobStarted
+from sage_dask.budget import Spending
+from sage_dask.errors import AccountingError, RunError, SourceError
+from sage_dask.events import BUDGET, BatchCommitted, Event, EventFile, JobFinished, JobStarted
 from sage_dask.feed import Feed
+from sage_dask.options import Machines, RunOptions
 from sage_dask.plan import Plan
 from sage_dask.record import Batch, Failure, Record
 from sage_dask.report import Report, ReportBuilder
-from sage_dask.schedule import Scheduling
+from sage_dask.standing import Standing
 from sage_dask.version import versions
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a job is."""
-
-    pipeline: str
-    num_read: int
-    num_written: int
-    num_failed: int
-    num_filtered: int
-    expected: int | None
-    """Records the source says it has, where it knows."""
-    elapsed_s: float
-
-
-Observer = Callable[[Progress], None]
 
 # What a run folder is known by.
 EVENTS = "events.jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What a user may choose for one run."""
-
-    ordered: bool = True
-    """Write in the order of reading; False writes batches as they complete."""
-    run_dir: Path | None = None
-    """Folder for the run's events; None keeps none."""
-    observer: Observer | None = None
-    """Called with the progress after each write."""
-    max_in_flight: int | None = None
-    """Most batches handed out and not yet back; None for a few per thread."""
-    scheduling: Scheduling = field(default_factory=Scheduling)
-    """What the run asks of a cluster that it may share."""
-
-    def __post_init__(self) -> None:
-        if self.max_in_flight is not None and self.max_in_flight < 1:
-            raise PlanError(
-                f"max_in_flight={self.max_in_flight} must be at least 1; leave it out for a few "
-                "batches per thread"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Machines:
-    """Where a job runs."""
-
-    description: str
-    """One phrase for the report, such as ``"on 4 nodes, 32 threads"``."""
-    nodes: Sequence[str]
-    """Names of all nodes, busy or not."""
-    num_threads: int
-    """Tasks that can run at once."""
 
 
 @dataclass(slots=True)
@@ -127,7 +77,16 @@ class Job:
         self._next_to_write = 0
         self._source_error: SourceError | None = None
         self._started_s = 0.0
-        self._totals: Counter[str] = Counter()
+        self._waiting = {task.name for task in plan.stages if task.is_async}
+        self._spending = Spending(options.budget)
+        self._standing = Standing(
+            plan.pipeline,
+            self._feed.expected,
+            self._spending.usage,
+            options.observer,
+            clock=clock,
+        )
+        options.budget.check(stage for task in plan.stages for stage in task.stages)
         _refuse_used(options.run_dir)
 
     @property
@@ -159,15 +118,16 @@ class Job:
             )
         )
         self._started_s = self._clock()
+        self._standing.start(self._started_s)
 
     def admit(self) -> Batch | None:
         """Read the next batch with records in it; None when there is no more.
 
         Batches of nothing but unreadable rows are settled here and then.  A source that
         breaks ends the reading; ``finish`` raises its error once the batches before it
-        are written.
+        are written.  So does a budget that is reached, without an error.
         """
-        while True:
+        while self._spending.may_send():
             admitted_s = self._clock()
             try:
                 batch = self._feed.next_batch()
@@ -184,9 +144,11 @@ class Job:
                 admitted_s,
             )
             batch.failures = []
+            self._spending.sent(len(batch))
             if batch.records:
                 return batch
             self.settle(batch)
+        return None
 
     def keep_inputs(
         self, index: int, inputs: Callable[[], tuple[Sequence[str], Sequence[Record]]]
@@ -200,9 +162,12 @@ class Job:
 
     def settle(self, batch: Batch) -> None:
         """Take back a batch whose last task is done, and write what is due."""
-        if batch.tasks:
-            longest_s = max(task.seconds for task in batch.tasks)
-            self.size.observe(self._admitted[batch.index].num_sent, longest_s)
+        num_sent = self._admitted[batch.index].num_sent
+        # Only tasks that compute: how long others are waited for says nothing of the size.
+        computing = [task.seconds for task in batch.tasks if task.task not in self._waiting]
+        if computing:
+            self.size.observe(num_sent, max(computing))
+        self._spending.back(num_sent, (t.usage for task in batch.tasks for t in task.stages))
         if not self._options.ordered:
             self._commit(batch)
             return
@@ -211,13 +176,28 @@ class Job:
             self._commit(self._done.pop(self._next_to_write))
             self._next_to_write += 1
 
+    def note(self, source: str, text: str | None) -> None:
+        """Show a short note beside the progress until it is replaced or cleared.
+
+        May be called from any thread; the observer is told at once, in the caller's.
+
+        Args:
+            source: Whose note it is, such as a model server's address; each has one.
+            text: What to show; None clears it.
+        """
+        self._standing.note(source, text)
+
     def finish(self) -> Report:
-        """Publish the output, check the account and return the report.
+        """Check the account, publish the output and return the report.
+
+        Where the budget ended the run before the source did, the output is not published
+        but kept as after an abort, and the report says so.
 
         Raises:
             SourceError: The source broke before its end.
             AccountingError: A record is neither written, failed nor filtered.
         """
+        is_cut_short = self._is_cut_short()
         if self._source_error is not None:
             raise self._source_error
         if self._admitted:
@@ -226,6 +206,8 @@ class Job:
                 "this is a defect of sage_dask, please report it"
             )
         self._builder.report().check_account()
+        if is_cut_short:
+            return self._end(JobFinished(BUDGET, self._cut_short(self.plan.sink.abort())))
         self.plan.sink.close()
         return self._end(JobFinished("done"))
 
@@ -242,6 +224,26 @@ class Job:
             self._end(JobFinished(type(error).__name__, str(error)))
         except Exception as second:
             error.add_note(f"and the run's events could not be closed in order: {second}")
+
+    def _is_cut_short(self) -> bool:
+        """Return whether the budget ended the reading, and there is more to read."""
+        if self._spending.reached is None or self._source_error is not None:
+            return False
+        try:
+            return self._feed.next_batch() is not None
+        except SourceError as error:
+            self._source_error = error
+            return False
+
+    def _cut_short(self, kept: str) -> str:
+        """Return what to tell of a run that its budget ended."""
+        expected = self._feed.expected
+        of = f" of {expected:,}" if expected is not None else ""
+        return (
+            f"{self._spending.reached} is reached: {self._spending.told()} spent on "
+            f"{self._standing.num_read:,}{of} records; {kept + '; ' if kept else ''}"
+            "to go on, raise it and run again (answers in the response cache cost nothing)"
+        )
 
     def _commit(self, batch: Batch) -> None:
         admitted = self._admitted.pop(batch.index)
@@ -275,21 +277,7 @@ class Job:
             failures=dict(by_kind),
         )
         self._emit(event)
-        for name in ("num_read", "num_written", "num_failed", "num_filtered"):
-            self._totals[name] += getattr(event, name)
-        if self._options.observer is not None:
-            self._options.observer(self._progress(event.elapsed_s))
-
-    def _progress(self, elapsed_s: float) -> Progress:
-        return Progress(
-            self.plan.pipeline,
-            num_read=self._totals["num_read"],
-            num_written=self._totals["num_written"],
-            num_failed=self._totals["num_failed"],
-            num_filtered=self._totals["num_filtered"],
-            expected=self._feed.expected,
-            elapsed_s=elapsed_s,
-        )
+        self._standing.count(event)
 
     def _emit(self, event: Event) -> None:
         self._builder.add(event)
@@ -297,6 +285,7 @@ class Job:
             self._events.append(event)
 
     def _end(self, event: JobFinished) -> Report:
+        self._standing.stop()
         self._feed.close()
         self._emit(event)
         if self._events is not None:

@@ -1,4 +1,4 @@
-"""The numbers we report, each defined once.
+"""The numbers we report, each defined once, and how they are written.
 
 Latencies arrive one value per batch with the number of records it stands for:
 records of a batch are admitted and written together, so that is exact, and a
@@ -26,6 +26,39 @@ def balance(amounts: Sequence[float]) -> float:
         return 1.0
     variance = math.fsum((amount - mean) ** 2 for amount in amounts) / len(amounts)
     return 1.0 - math.sqrt(variance) / mean
+
+
+def in_short(number: float) -> str:
+    """Return a count to two or three digits, as people say it: ``850``, ``12.4k``, ``1.2M``.
+
+    >>> [in_short(number) for number in (850, 12_400, 999_960, 1_234_567, 310_000)]
+    ['850', '12.4k', '1M', '1.2M', '310k']
+    """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        # What would be rounded up to a thousand of the unit below belongs to this one.
+        if number >= 0.99995 * size:
+            scaled = number / size
+            digits = f"{scaled:.0f}" if scaled >= 99.95 else f"{scaled:.1f}".removesuffix(".0")
+            return digits + unit
+    return f"{number:,.0f}"
+
+
+def money(cost: float) -> str:
+    """Return an amount of money: to the hundredth, and more digits where it is below one.
+
+    >>> [money(cost) for cost in (0, 12.4, 1234.5, 0.123456, 0.00012345)]
+    ['0.00', '12.40', '1,234.50', '0.123', '0.000123']
+    """
+    if cost >= 1 or not cost > 0:
+        return f"{cost:,.2f}"
+    return f"{cost:.{2 - math.floor(math.log10(cost))}f}"
+
+
+def clock_time(seconds: float) -> str:
+    """Return a duration as a clock shows it: ``0:07``, ``12:30``, ``1:02:05``."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 @dataclass(frozen=True, slots=True)

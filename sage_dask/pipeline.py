@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sage_dask.budget import Budget
 from sage_dask.errors import PlanError, did_you_mean, listed
-from sage_dask.job import Observer, RunOptions
 from sage_dask.operators.basic import Filter, FlatMap, Map
 from sage_dask.operators.files.overlap import check_apart
+from sage_dask.options import RunOptions
 from sage_dask.plan import Batching, Plan
 from sage_dask.planner import make_plan
 from sage_dask.record import Record
@@ -27,6 +28,7 @@ from sage_dask.schedule import STOCK, Scheduling
 from sage_dask.scheduling import policies
 from sage_dask.scheduling.policy import Policy
 from sage_dask.stage import Operator, Sink, Source, Stage
+from sage_dask.standing import Observer
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -197,6 +199,8 @@ class Pipeline:
         run_dir: str | os.PathLike[str] | None = None,
         observer: Observer | None = None,
         max_in_flight: int | None = None,
+        max_cost: float | None = None,
+        max_tokens: int | None = None,
     ) -> Report:
         """Run the pipeline to its end.
 
@@ -222,6 +226,9 @@ class Pipeline:
             run_dir: Folder for the run's events, from which its report can be counted again.
             observer: Called with the progress after each write.
             max_in_flight: Most batches on their way at once.
+            max_cost: What requests to model servers may cost, by the prices of the operators.
+                Once it is reached nothing more is read, and what is under way is written.
+            max_tokens: The same in tokens, prompts and answers together.
 
         Returns:
             What the run cost.  Records that failed are counted there and kept by the sink.
@@ -234,6 +241,7 @@ class Pipeline:
             scheduling=Scheduling(
                 policy, gates or {}, priority, weight, quota or {}, record_priority
             ),
+            budget=Budget(max_cost, max_tokens),
         )
         with _runner_on(on) as runner:
             batching = _batching(batch_size, target_task_s)

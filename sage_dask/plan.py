@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 
+from sage_dask.endpoint.limit import RequestLimit
 from sage_dask.errors import PlanError, did_you_mean
 from sage_dask.stage import FieldSet, Operator, Sink, Source, Stage
 
@@ -38,6 +39,17 @@ class StagePlan:
     def gates(self) -> Mapping[str, int]:
         """Slots of cluster-wide gates that one task holds while it runs."""
         return self.stages[0].gates
+
+    @property
+    def is_async(self) -> bool:
+        """Whether its stages wait for others, so that it needs no thread of its own."""
+        return all(stage.operator.is_async for stage in self.stages)
+
+    @property
+    def endpoints(self) -> Mapping[str, RequestLimit]:
+        """Model servers that its stages send requests to, and how many these take at once."""
+        operator = self.stages[0].operator
+        return dict.fromkeys(operator.endpoints, operator.request_limit)
 
     @property
     def priority(self) -> int:

@@ -2,7 +2,8 @@
 
 A terminal gets one live line, redrawn at most four times a second; anything
 else gets a plain line every few seconds, so that a job's log stays readable.
-The last state stays on the screen.
+The last state stays on the screen.  Notes, such as of a model server that is
+down, are shown as soon as they come, also while nothing else happens.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Self
 
-from sage_dask.job import Progress
+from sage_dask.metrics import clock_time, in_short, money
+from sage_dask.standing import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -48,11 +50,16 @@ class LineProgress:
         self._clock = clock
         self._next_s = clock()
         self._unseen: Progress | None = None
+        self._num_notes = 0
 
     def __call__(self, progress: Progress) -> None:
-        """Take a new state, and write it unless a line was written just now."""
+        """Take a new state, and write it unless a line was written just now.
+
+        A note that comes or goes is written at once; one that is merely reworded, such as
+        with its seconds, waits like the rest.
+        """
         self._unseen = progress
-        if self._clock() >= self._next_s:
+        if len(progress.notes) != self._num_notes or self._clock() >= self._next_s:
             self._write()
 
     def __enter__(self) -> Self:
@@ -64,11 +71,15 @@ class LineProgress:
     def _write(self) -> None:
         if self._unseen is None:
             return
-        line = f"{self._unseen.pipeline}: {summary(self._unseen, self._unseen.elapsed_s)}"
+        state = summary(self._unseen, self._unseen.elapsed_s)
+        line = "   ".join(
+            [f"{self._unseen.pipeline}: {state}", *map(_one_line, self._unseen.notes)]
+        )
         # Whoever read may have gone, or the log's disk be full: no reason to end the run.
         with suppress(OSError):
             self._stream.write(line + "\n")
             self._stream.flush()
+        self._num_notes = len(self._unseen.notes)
         self._unseen = None
         self._next_s = self._clock() + LINE_INTERVAL_S
 
@@ -108,7 +119,8 @@ class LiveProgress:
         self._live.stop()
 
     def render(self) -> RenderableType:
-        """Return the line as it stands now."""
+        """Return the line as it stands now, and each note on one of its own below it."""
+        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -124,7 +136,7 @@ class LiveProgress:
         cells.append(Text(summary(progress, elapsed_s)))
         line = Table.grid(padding=(0, 2))
         line.add_row(*cells)
-        return line
+        return Group(line, *(Text(f"  {_one_line(note)}") for note in progress.notes))
 
 
 class NoProgress:
@@ -166,14 +178,14 @@ def _parts(progress: Progress, elapsed_s: float) -> list[str]:
     parts.append(f"{rate:,.1f}/s")
     parts.append(f"{progress.num_failed:,} failed" if progress.num_failed else "")
     parts.append(f"{progress.num_filtered:,} filtered" if progress.num_filtered else "")
+    parts.append(f"{in_short(progress.tokens)} tokens" if progress.tokens else "")
+    parts.append(f"cost {money(progress.cost)}" if progress.cost else "")
     parts.append(clock_time(elapsed_s))
     left = max(0, (progress.expected or 0) - done)
     parts.append(f"{clock_time(left / rate)} left" if left and rate else "")
     return parts
 
 
-def clock_time(seconds: float) -> str:
-    """Return a duration as a clock shows it: ``0:07``, ``12:30``, ``1:02:05``."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+def _one_line(note: str) -> str:
+    """Return a note without line breaks: some of its words may be a server's."""
+    return " ".join(note.split())

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from sage_dask.endpoint.usage import Usage
+
 Record: TypeAlias = dict[str, Any]
 
 # What an operator says of one record: the record to go on with, the records it
@@ -77,6 +79,8 @@ class StageTiming(NamedTuple):
     seconds: float
     records_in: int
     records_out: int
+    usage: Usage | None = None
+    """What its requests cost; None or empty where it sent none."""
 
 
 class TaskTiming(NamedTuple):

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import AccountingError
 from sage_dask.events import BatchCommitted, Event, JobFinished, JobStarted
-from sage_dask.metrics import Latencies, LatencySummary, balance
+from sage_dask.metrics import Latencies, LatencySummary, balance, in_short, money
+from sage_dask.record import StageTiming
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class StageCost:
     seconds: float
     records_in: int
     records_out: int
+    usage: Usage = field(default_factory=Usage)
+    """What its requests cost."""
 
     @property
     def ms_per_record(self) -> float:
@@ -85,6 +89,19 @@ class Report:
         return self.num_written / self.makespan_s if self.makespan_s else 0.0
 
     @property
+    def usage(self) -> Usage:
+        """What the requests of all stages cost."""
+        total = Usage()
+        for stage in self.stages.values():
+            total.add(stage.usage)
+        return total
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens in both directions per second of makespan."""
+        return self.usage.tokens / self.makespan_s if self.makespan_s else 0.0
+
+    @property
     def balance_of_records(self) -> float:
         """Evenness of records over nodes; see :func:`sage_dask.metrics.balance`."""
         return balance([node.num_records for node in self.nodes.values()])
@@ -109,12 +126,34 @@ class Report:
         """Return the report as plain values, for JSON."""
         plain = asdict(self)
         plain["throughput_per_s"] = self.throughput
+        plain["usage"] = asdict(self.usage)
+        plain["tokens_per_s"] = self.tokens_per_s
         plain["balance_of_records"] = self.balance_of_records
         plain["balance_of_busy_time"] = self.balance_of_busy_time
         return plain
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
+
+
+@dataclass(slots=True)
+class _StageSums:
+    """What a stage took so far."""
+
+    seconds: float = 0.0
+    records_in: int = 0
+    records_out: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+    def add(self, timing: StageTiming) -> None:
+        self.seconds += timing.seconds
+        self.records_in += timing.records_in
+        self.records_out += timing.records_out
+        if timing.usage is not None:
+            self.usage.add(timing.usage)
+
+    def cost(self) -> StageCost:
+        return StageCost(self.seconds, self.records_in, self.records_out, replace(self.usage))
 
 
 class ReportBuilder:
@@ -128,14 +167,14 @@ class ReportBuilder:
         self._latencies = Latencies()
         self._makespan_s = 0.0
         self._setup_s = 0.0
-        self._stages: dict[str, list[float]] = {}
+        self._stages: dict[str, _StageSums] = {}
         self._nodes: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0])
 
     def add(self, event: Event) -> None:
         """Count one event."""
         if isinstance(event, JobStarted):
             self._start = event
-            self._stages = {stage: [0.0, 0, 0] for stage in event.stages}
+            self._stages = {stage: _StageSums() for stage in event.stages}
             for node in event.nodes:
                 self._nodes[node] = [0, 0.0, 0]
         elif isinstance(event, BatchCommitted):
@@ -155,10 +194,7 @@ class ReportBuilder:
             node[1] += task.seconds
             self._setup_s += task.setup_seconds
             for timing in task.stages:
-                cost = self._stages.setdefault(timing.stage, [0.0, 0, 0])
-                cost[0] += timing.seconds
-                cost[1] += timing.records_in
-                cost[2] += timing.records_out
+                self._stages.setdefault(timing.stage, _StageSums()).add(timing)
         if event.tasks:
             self._nodes[event.tasks[-1].node][2] += event.num_written
 
@@ -175,7 +211,7 @@ class ReportBuilder:
             latency=self._latencies.summary(),
             startup_s=start.startup_s,
             setup_s=self._setup_s,
-            stages={name: StageCost(s, int(i), int(o)) for name, (s, i, o) in self._stages.items()},
+            stages={name: sums.cost() for name, sums in self._stages.items()},
             nodes={name: NodeCost(int(t), s, int(r)) for name, (t, s, r) in self._nodes.items()},
             failures=dict(self._failures),
             output=start.output,
@@ -213,6 +249,7 @@ def _lines(report: Report) -> Iterable[str]:
             f"{report.balance_of_busy_time:.3f} of busy time, over "
             f"{len(report.nodes)} node{'' if len(report.nodes) == 1 else 's'}"
         )
+    yield from _usage_lines(report)
     for what, seconds in report.startup_s.items():
         yield f"  start-up    {_duration(seconds)} {what} (not in the figures above)"
     if report.setup_s:
@@ -220,6 +257,23 @@ def _lines(report: Report) -> Iterable[str]:
     yield from _stage_lines(report)
     if report.output:
         yield f"  output      {report.output}"
+
+
+def _usage_lines(report: Report) -> Iterable[str]:
+    usage = report.usage
+    if usage.requests or usage.cache_hits:
+        again = f", {usage.retries:,} again" if usage.retries else ""
+        hits = f", {usage.cache_hits:,} from the cache" if usage.cache_hits else ""
+        yield f"  requests    {usage.requests:,} sent{again}{hits}"
+    if usage.tokens:
+        share = usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
+        cached = f" ({share:.0%} cached by the server)" if usage.cached_tokens else ""
+        yield (
+            f"  tokens      prompt {in_short(usage.prompt_tokens)}{cached}   "
+            f"completion {in_short(usage.completion_tokens)}   {report.tokens_per_s:,.0f} tok/s"
+        )
+    if usage.cost:
+        yield f"  cost        {money(usage.cost)}"
 
 
 def _stage_lines(report: Report) -> Iterable[str]:
@@ -230,7 +284,15 @@ def _stage_lines(report: Report) -> Iterable[str]:
         yield (
             f"  stage       {name:<{width}}  {cost.ms_per_record:10.3f} ms/record  "
             f"{share:6.1%} of busy time   {cost.records_in:,} in, {cost.records_out:,} out"
+            f"{_spent(cost.usage)}"
         )
+
+
+def _spent(usage: Usage) -> str:
+    """Return what a stage's requests took, in a few words; nothing where it sent none."""
+    parts = [f"{in_short(usage.tokens)} tokens"] if usage.tokens else []
+    parts += [f"cost {money(usage.cost)}"] if usage.cost else []
+    return f"; {', '.join(parts)}" if parts else ""
 
 
 def _duration(seconds: float) -> str:

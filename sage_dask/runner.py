@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 from typing import Protocol, runtime_checkable
 
+from sage_dask import aio
 from sage_dask.execute import TaskExecutor
-from sage_dask.job import Job, Machines, RunOptions
+from sage_dask.governor import own_governor
+from sage_dask.job import Job
+from sage_dask.options import Machines, RunOptions
 from sage_dask.plan import Plan
+from sage_dask.record import Batch
 from sage_dask.report import Report
+from sage_dask.schedule import job_name
 
 
 @runtime_checkable
@@ -34,11 +41,18 @@ class Runner(Protocol):
         ...
 
 
+# Batches that may wait for others than model servers, which say how much they take.
+_WAITING_BATCHES = 4
+
+# How often it is looked whether a model server is down.
+_LOOK_S = 1.0
+
+
 class LocalRunner:
     """Runs a plan in this process and thread: the reference, and the quickest for small inputs.
 
-    Tasks run one at a time and share with nobody, so policy, gates, priorities, weight and quota
-    change nothing here.
+    Tasks that compute run one at a time and share with nobody, so policy, gates, priorities,
+    weight and quota change nothing here.  Batches that wait for answers do so together.
     """
 
     node = "local"
@@ -52,6 +66,7 @@ class LocalRunner:
     def run(self, plan: Plan, options: RunOptions) -> Report:
         """Run a plan to its end and return what it cost."""
         job = Job(plan, options, Machines("in this process", [self.node], 1))
+        own_governor().set_limits(options.scheduling.gates)
         executors = [TaskExecutor(task) for task in plan.stages]
         try:
             started = time.perf_counter()
@@ -59,14 +74,96 @@ class LocalRunner:
                 executor.setup()
             startup_s = {"operators": time.perf_counter() - started}
             with running(job, startup_s):
-                while (batch := job.admit()) is not None:
-                    for executor in executors:
-                        batch = executor.run(batch, node=self.node)
-                    job.settle(batch)
+                _Passage(job, executors, options.max_in_flight, self.node).run()
                 return job.finish()
         finally:
             for executor in executors:
                 executor.teardown()
+
+
+class _Passage:
+    """The batches of one job on their way through this process.
+
+    Stages that compute run in the caller's thread, one batch at a time.  Stages that wait run
+    on the process's loop, as many batches as keep the model servers busy.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        executors: Sequence[TaskExecutor],
+        max_in_flight: int | None,
+        node: str,
+    ) -> None:
+        self._job = job
+        self._executors = executors
+        self._node = node
+        self._most = max_in_flight
+        self._endpoints = {
+            url: limit for each in executors for url, limit in each.endpoints.items()
+        }
+        self._governor = own_governor()
+        self._waiting: dict[Future[Batch], tuple[int, int]] = {}
+        """Batches on the loop: the number of their next task, and how many records they have."""
+        self._answered: SimpleQueue[Future[Batch]] = SimpleQueue()
+
+    def run(self) -> None:
+        """Pass the whole source through the stages."""
+        self._fill()
+        while self._waiting:
+            self._take()
+            self._fill()
+
+    def _fill(self) -> None:
+        while self._has_room() and (batch := self._job.admit()) is not None:
+            self._advance(batch, 0)
+
+    def _has_room(self) -> bool:
+        if self._most is not None:
+            return len(self._waiting) < self._most
+        num_records = sum(number for _, number in self._waiting.values())
+        return len(self._waiting) < _WAITING_BATCHES or (
+            bool(self._endpoints) and num_records < self._governor.room(self._endpoints)
+        )
+
+    def _advance(self, batch: Batch, number: int) -> None:
+        """Take a batch through its next tasks, up to one that waits."""
+        for executor in self._executors[number:]:
+            number += 1
+            if executor.is_async:
+                self._wait(batch, executor, number)
+                return
+            batch = executor.run(batch, node=self._node)
+        self._job.settle(batch)
+
+    def _wait(self, batch: Batch, executor: TaskExecutor, number: int) -> None:
+        name = job_name(self._job.plan.pipeline, self._job.id)
+        context = self._governor.context(name, executor.endpoints)
+        num_records = len(batch)
+        future = aio.submit(executor.run_waiting(batch, node=self._node, context=context))
+        self._waiting[future] = number, num_records
+        future.add_done_callback(self._answered.put)
+
+    def _take(self) -> None:
+        """Wait for the first batch that has its answers, and take it on."""
+        while True:
+            try:
+                future = self._answered.get(timeout=_LOOK_S if self._endpoints else None)
+                break
+            except Empty:
+                self._note_outages()
+        number, _ = self._waiting.pop(future)
+        self._note_outages()
+        self._advance(future.result(), number)
+
+    def _note_outages(self) -> None:
+        for endpoint in self._endpoints:
+            note_outage(self._job, endpoint, self._governor.down_s(endpoint))
+
+
+def note_outage(job: Job, endpoint: str, down_s: float | None) -> None:
+    """Show on a job's progress line that it waits for a server, or not any more."""
+    job.note(endpoint, None if down_s is None else f"{endpoint} is down for {down_s:.0f} s: paused")
 
 
 @contextmanager

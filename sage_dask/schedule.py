@@ -75,6 +75,11 @@ class Scheduling:
         return isinstance(self.policy, str) and self.policy == STOCK
 
 
+def job_name(pipeline: str, job: str) -> str:
+    """Return what the scheduler and its users call a job; operators may name a pipeline alone."""
+    return f"{pipeline}/{job}"
+
+
 def finite(value: object) -> float | None:
     """Return a finite number as float; None for all else, such as a text, ``True`` or NaN."""
     if isinstance(value, bool) or not isinstance(value, Real):

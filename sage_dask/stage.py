@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from sage_dask.endpoint.limit import RequestLimit
 from sage_dask.errors import PlanError
 from sage_dask.record import Failure, Outcome, Record, SourceItem
 
@@ -62,6 +63,16 @@ class Operator(Protocol):
     def is_async(self) -> bool:
         """Whether the operator waits for others rather than computes."""
         return inspect.iscoroutinefunction(self.process_batch)
+
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """Base URLs of the model servers that it sends requests to, all serving the same."""
+        return ()
+
+    @property
+    def request_limit(self) -> RequestLimit:
+        """How many requests each of those servers may be sent at once."""
+        return RequestLimit()
 
     def fields_after(self, before: FieldSet) -> FieldSet:
         """Return what records carry afterwards; override it to remove fields."""

@@ -7,9 +7,12 @@ digest and keeps the executor, models and all, for the tasks that follow.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import cloudpickle
@@ -17,12 +20,16 @@ from distributed import get_worker
 from distributed.comm import get_address_host, resolve_address
 from distributed.protocol import pickle
 
+from sage_dask import aio
+from sage_dask.endpoint.context import RequestContext
 from sage_dask.errors import PlanError, RunError, SageError, StopRun
 from sage_dask.execute import TaskExecutor
+from sage_dask.governor import own_governor
 from sage_dask.nodes import NODE, node_name
 from sage_dask.plan import StagePlan
 from sage_dask.portable import fail_stranded
 from sage_dask.record import Batch, Failure, Record
+from sage_dask.scheduling.on_dask.worker_slots import secede, slots_of
 
 # A program is sent with every task.  A megabyte in each of them is a model or a table that
 # was captured by accident, and belongs into setup().
@@ -39,6 +46,8 @@ class Program(NamedTuple):
 
     digest: str
     pickled: bytes
+    job: str
+    """For whom: ``"pipeline/id"``."""
 
 
 def make_program(task: StagePlan, *, job: str) -> Program:
@@ -46,8 +55,8 @@ def make_program(task: StagePlan, *, job: str) -> Program:
 
     Args:
         task: The stages, not set up.
-        job: Keeps executors of different jobs apart, so that one job's end can let go
-            of its own.
+        job: Its name.  Keeps executors of different jobs apart, so that one job's end can let
+            go of its own.
 
     Raises:
         PlanError: An operator can not be pickled or is too large to travel with every task.
@@ -64,23 +73,61 @@ def make_program(task: StagePlan, *, job: str) -> Program:
             f"task {task.name!r} takes {len(pickled):,} bytes pickled, and travels with every "
             f"batch (limit {PROGRAM_LIMIT_BYTES:,}); load large data in setup(), or pass a path"
         )
-    return Program(hashlib.sha256(job.encode() + pickled).hexdigest(), pickled)
+    return Program(hashlib.sha256(job.encode() + pickled).hexdigest(), pickled, job)
 
 
-def run_task(digest: str, pickled: bytes, batch: Batch | bytes, index: int) -> Batch:
-    """Run one task on one batch; the first task of a chain gets it pickled."""
-    if isinstance(batch, bytes):
-        batch = Batch(index, *unpack(batch))
+def run_task(digest: str, pickled: bytes, job: str, batch: Batch | bytes, index: int) -> Batch:
+    """Run one task on one batch in the caller's thread.
+
+    Args:
+        digest: Of the program.
+        pickled: Its stages.
+        job: Its job.
+        batch: The first task of a chain gets it pickled.
+        index: Of the batch.
+    """
+    executor = _executor(digest, pickled)
+    context = own_governor().context(job, executor.endpoints)
+    with _errors_in_order():
+        batch = executor.run(_unpacked(batch, index), node=_node(), context=context)
+    fail_stranded(batch, batch.tasks[-1].stages[-1].stage)
+    return batch
+
+
+async def run_waiting_task(
+    digest: str, pickled: bytes, job: str, batch: Batch | bytes, index: int, layer: str
+) -> Batch:
+    """Run one task that waits for others, as ``run_task`` does, on a worker with a dispatcher.
+
+    It holds no thread; its requests take the slots that the dispatcher allots to the worker.
+    With its layer and index it knows its own key.
+    """
+    worker = get_worker()
+    secede(worker, (layer, index))
+    executor = _executor(digest, pickled)
+    context = partial(RequestContext, slots_of(worker), job, (layer, index))
+    work = executor.run_waiting(_unpacked(batch, index), node=_node(), context=context)
+    with _errors_in_order():
+        batch = await asyncio.wrap_future(aio.submit(work))
+    fail_stranded(batch, batch.tasks[-1].stages[-1].stage)
+    return batch
+
+
+@contextmanager
+def _errors_in_order() -> Iterator[None]:
+    """Have errors leave as they may travel, and none of them end the worker."""
     try:
-        batch = _executor(digest, pickled).run(batch, node=_node())
+        yield
     except SageError as error:
         _drop_hidden_context(error)
         raise
     except KeyboardInterrupt:
         # Ctrl-C is the driver's; from an operator, it would end this worker's thread.
         raise StopRun("an operator raised KeyboardInterrupt, so the run was stopped") from None
-    fail_stranded(batch, batch.tasks[-1].stages[-1].stage)
-    return batch
+
+
+def _unpacked(batch: Batch | bytes, index: int) -> Batch:
+    return Batch(index, *unpack(batch)) if isinstance(batch, bytes) else batch
 
 
 def prepare(programs: Iterable[Program]) -> float:

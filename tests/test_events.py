@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import resource
 
 import pytest
 
+from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import RunError, SageError
 from sage_dask.events import BatchCommitted, EventFile, JobFinished, JobStarted, read_events
 from sage_dask.record import StageTiming, TaskTiming
@@ -45,6 +47,31 @@ def test_events_come_back_from_their_file(tmp_path):
     write(path)
 
     assert list(read_events(path)) == EVENTS
+
+
+def test_usage_comes_back_from_its_file(tmp_path):
+    """What a stage's requests cost is kept with its timing, to the last hundredth."""
+    path = tmp_path / "events.jsonl"
+    usage = Usage(requests=5, retries=1, prompt_tokens=70, completion_tokens=9, cost=0.25)
+    timing = TaskTiming("a", "node-0", 2.0, 0.0, (StageTiming("a", 1.5, 4, 4, usage),))
+    event = BatchCommitted(0, 4, 4, 0, 0, 0, 0.5, 2.0, [timing], {})
+    write(path, [event])
+
+    assert list(read_events(path)) == [event]
+
+
+@pytest.mark.parametrize("usage", [None, Usage()])
+def test_a_stage_without_requests_is_written_as_it_always_was(tmp_path, usage):
+    """Usage stands in the file only where there is any, so both versions read such a file."""
+    path = tmp_path / "events.jsonl"
+    timing = TaskTiming("a", "node-0", 2.0, 0.0, (StageTiming("a", 1.5, 4, 4, usage),))
+    write(path, [BatchCommitted(0, 4, 4, 0, 0, 0, 0.5, 2.0, [timing], {})])
+
+    (row,) = [json.loads(line) for line in path.read_text().splitlines()]
+    (read,) = read_events(path)
+
+    assert row["tasks"] == [["a", "node-0", 2.0, 0.0, [["a", 1.5, 4, 4]]]]
+    assert read.tasks[0].stages == (StageTiming("a", 1.5, 4, 4),)
 
 
 def test_a_torn_last_line_is_left_out(tmp_path):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sage_dask import aio
+from sage_dask.endpoint.context import RequestContext, current
+from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import PlanError, RunError, SetupError, StopRun
-from sage_dask.execute import TaskExecutor, apply_stage
+from sage_dask.execute import TaskExecutor, apply_stage, blocking, driven
 from sage_dask.operators.basic import Filter, FlatMap, Map
 from sage_dask.plan import StagePlan
 from sage_dask.record import Batch
@@ -17,6 +22,11 @@ from sage_dask.stage import Operator, Stage
 def batch_of(*values: object) -> Batch:
     """Return a batch with one record per value, called "0", "1", ..."""
     return Batch(0, [str(n) for n in range(len(values))], [{"x": value} for value in values])
+
+
+def applied(stage: Stage, operator: Operator, batch: Batch) -> Batch:
+    """Return the batch after one stage, run in this thread."""
+    return driven(apply_stage(stage, operator, batch, blocking))
 
 
 class Doubler(Operator):
@@ -46,7 +56,7 @@ class Flaky(Operator):
 
 def test_records_go_on_in_order():
     """A stage that succeeds on everything keeps ids, order and count."""
-    batch = apply_stage(Stage("double", Doubler()), Doubler(), batch_of(1, 2, 3))
+    batch = applied(Stage("double", Doubler()), Doubler(), batch_of(1, 2, 3))
 
     assert batch.ids == ["0", "1", "2"]
     assert batch.records == [{"x": 2}, {"x": 4}, {"x": 6}]
@@ -58,7 +68,7 @@ def test_a_record_that_breaks_its_batch_fails_alone():
     operator = Doubler()
     values = [*range(40), None, *range(23)]
 
-    batch = apply_stage(Stage("double", operator), operator, batch_of(*values))
+    batch = applied(Stage("double", operator), operator, batch_of(*values))
 
     assert [failure.id for failure in batch.failures] == ["40"]
     assert (batch.failures[0].stage, batch.failures[0].error) == ("double", "TypeError")
@@ -70,7 +80,7 @@ def test_batch_size_bounds_what_the_operator_sees():
     """Ten records at batch_size 4 arrive as 4, 4 and 2."""
     operator = Doubler()
 
-    apply_stage(Stage("double", operator, batch_size=4), operator, batch_of(*range(10)))
+    applied(Stage("double", operator, batch_size=4), operator, batch_of(*range(10)))
 
     assert operator.calls == [4, 4, 2]
 
@@ -79,7 +89,7 @@ def test_attempts_are_given_to_failed_records_only():
     """With three attempts every flaky record succeeds, in its own place."""
     operator = Flaky()
 
-    batch = apply_stage(Stage("flaky", operator, attempts=3), operator, batch_of(5, 6))
+    batch = applied(Stage("flaky", operator, attempts=3), operator, batch_of(5, 6))
 
     assert batch.records == [{"x": 5}, {"x": 6}]
     assert operator.tries == {5: 3, 6: 3}
@@ -89,14 +99,14 @@ def test_exhausted_attempts_are_told():
     """A record that fails all its tries says how many there were, with the last message."""
     operator = Flaky()
 
-    batch = apply_stage(Stage("flaky", operator, attempts=2), operator, batch_of(5))
+    batch = applied(Stage("flaky", operator, attempts=2), operator, batch_of(5))
 
     assert (batch.failures[0].attempts, batch.failures[0].message) == (2, "try 2")
 
 
 def test_dropped_records_are_counted():
     """None drops a record and enters the account as filtered."""
-    batch = apply_stage(
+    batch = applied(
         Stage("odd", Filter(lambda r: r["x"] % 2)), Filter(lambda r: r["x"] % 2), batch_of(1, 2, 3)
     )
 
@@ -108,7 +118,7 @@ def test_expanded_records_get_ids_of_their_own():
     """One record that becomes three is called id/0 to id/2; one that becomes none is dropped."""
     operator = FlatMap(lambda r: [{"x": n} for n in range(r["x"])])
 
-    batch = apply_stage(Stage("split", operator), operator, batch_of(3, 0))
+    batch = applied(Stage("split", operator), operator, batch_of(3, 0))
 
     assert batch.ids == ["0/0", "0/1", "0/2"]
     assert (batch.num_expanded, batch.num_filtered, batch.num_read) == (2, 1, 2)
@@ -116,20 +126,20 @@ def test_expanded_records_get_ids_of_their_own():
 
 def test_a_failed_child_remembers_the_record_that_was_read():
     """After an expansion the failure names both the child and the record it came from."""
-    batch = apply_stage(
+    batch = applied(
         Stage("split", FlatMap(lambda r: [{"x": 1}, {"x": None}])),
         FlatMap(lambda r: [{"x": 1}, {"x": None}]),
         batch_of(0),
     )
 
-    batch = apply_stage(Stage("double", Doubler()), Doubler(), batch)
+    batch = applied(Stage("double", Doubler()), Doubler(), batch)
 
     assert [(failure.id, failure.root) for failure in batch.failures] == [("0/1", "0")]
 
 
 def test_a_function_without_a_return_fails_its_records():
     """A map that returns None must not drop records in silence."""
-    batch = apply_stage(Stage("m", Map(lambda r: None)), Map(lambda r: None), batch_of(1))
+    batch = applied(Stage("m", Map(lambda r: None)), Map(lambda r: None), batch_of(1))
 
     assert batch.failures[0].error == "TypeError"
     assert "returned NoneType, not a dict" in batch.failures[0].message
@@ -141,7 +151,7 @@ def test_a_coroutine_operator_is_awaited():
     async def inverse(record):
         return {"x": 1 / record["x"]}
 
-    batch = apply_stage(Stage("inverse", Map(inverse)), Map(inverse), batch_of(2, 0))
+    batch = applied(Stage("inverse", Map(inverse)), Map(inverse), batch_of(2, 0))
 
     assert batch.records == [{"x": 0.5}]
     assert batch.failures[0].error == "ZeroDivisionError"
@@ -155,7 +165,7 @@ def test_a_wrong_number_of_outcomes_stops_the_run():
             return records[1:]
 
     with pytest.raises(StopRun, match="returned 1 outcomes for 2 records"):
-        apply_stage(Stage("short", Short()), Short(), batch_of(1, 2))
+        applied(Stage("short", Short()), Short(), batch_of(1, 2))
 
 
 @pytest.mark.parametrize("as_value", [True, False])
@@ -169,7 +179,7 @@ def test_stop_run_is_never_a_failed_record(as_value):
             raise StopRun("key refused")
 
     with pytest.raises(StopRun, match="key refused"):
-        apply_stage(Stage("refused", Refused(), attempts=5), Refused(), batch_of(1, 2))
+        applied(Stage("refused", Refused(), attempts=5), Refused(), batch_of(1, 2))
 
 
 def test_set_up_runs_once_and_on_a_copy():
@@ -274,7 +284,7 @@ def test_every_record_is_accounted_for(outcomes):
 
     before = batch_of(*outcomes)
 
-    batch = apply_stage(Stage("scripted", Scripted()), Scripted(), before)
+    batch = applied(Stage("scripted", Scripted()), Scripted(), before)
 
     assert batch.num_read == len(outcomes)
     assert len(batch.ids) == len(batch.records)
@@ -309,7 +319,7 @@ def test_whatever_an_operator_raises_fails_one_record(error, told):
         return record
 
     stage = Stage("choke", Map(choke))
-    batch = apply_stage(stage, stage.operator, batch_of(1, 2, 3))
+    batch = applied(stage, stage.operator, batch_of(1, 2, 3))
 
     assert [record["x"] for record in batch.records] == [1, 3]
     (failure,) = batch.failures
@@ -326,4 +336,94 @@ def test_ctrl_c_is_no_failure():
     stage = Stage("wait", Map(interrupted))
 
     with pytest.raises(KeyboardInterrupt):
-        apply_stage(stage, stage.operator, batch_of(1, 2))
+        applied(stage, stage.operator, batch_of(1, 2))
+
+
+class Meeting(Operator):
+    """Answers a batch once as many batches are there as it was told to wait for."""
+
+    def __init__(self, wanted):
+        self.wanted = wanted
+        self.met = None
+        self.num_called_off = []
+
+    async def process_batch(self, records):
+        self.met = self.met or asyncio.Event()
+        self.wanted -= 1
+        if self.wanted <= 0:
+            self.met.set()
+        try:
+            await self.met.wait()
+        except asyncio.CancelledError:
+            self.num_called_off.append(len(records))
+            raise
+        return records
+
+
+def test_batches_that_wait_do_so_together_and_without_threads():
+    """Twenty batches of one task are under way at once on one loop, more than it has threads."""
+    executor = TaskExecutor(StagePlan((Stage("meet", Meeting(20)),)))
+
+    futures = [aio.submit(executor.run_waiting(batch_of(n), node="n")) for n in range(20)]
+
+    assert [future.result(10).records for future in futures] == [[{"x": n}] for n in range(20)]
+
+
+def test_the_end_of_a_job_calls_off_what_it_waits_for():
+    """Tearing down ends a batch that would wait for ever, and its operator hears of it."""
+    operator = Meeting(2)
+    executor = TaskExecutor(StagePlan((Stage("meet", operator),)))
+    future = aio.submit(executor.run_waiting(batch_of(1, 2), node="n"))
+    aio.run(asyncio.sleep(0.01))
+
+    executor.teardown()
+
+    with pytest.raises(RunError, match="job has ended"):
+        future.result(10)
+    assert operator.num_called_off == [2]
+    with pytest.raises(RunError, match="job has ended"):
+        aio.run(executor.run_waiting(batch_of(3), node="n"))
+
+
+class Spending(Operator):
+    """Counts one request per record."""
+
+    async def process_batch(self, records):
+        current().usage.add(Usage(requests=len(records)))
+        return records
+
+
+def test_what_a_stage_spends_stands_beside_its_time():
+    """Requests are counted for the stage and the batch that made them, and for the right job."""
+    made = []
+
+    def context():
+        made.append(RequestContext(job="p/1"))
+        return made[-1]
+
+    executor = TaskExecutor(StagePlan((Stage("first", Spending()), Stage("second", Spending()))))
+
+    batch = executor.run(batch_of(1, 2, 3), node="n", context=context)
+
+    assert [timing.usage.requests for timing in batch.tasks[0].stages] == [3, 3]
+    assert len(made) == 2
+
+
+class CancelsItself(Operator):
+    """Raises what asyncio raises in a task that is called off, though nobody called."""
+
+    async def process_batch(self, records):
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("is_waiting", [True, False])
+def test_a_cancellation_of_the_operators_own_fails_its_records(is_waiting):
+    """Only who runs the batch can call it off; an operator that cancels itself fails records."""
+    stages = [Stage("a", CancelsItself())]
+    if not is_waiting:
+        stages.insert(0, Stage("sync", Doubler()))
+    executor = TaskExecutor(StagePlan(tuple(stages)))
+
+    batch = executor.run(batch_of(1, 2), node="n")
+
+    assert [failure.error for failure in batch.failures] == ["CancelledError", "CancelledError"]

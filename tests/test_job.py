@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
 from sage_dask import Collect, Failure, FromIterable, Pipeline, SourceItem
+from sage_dask.budget import Budget
+from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import AccountingError, PlanError, RunError, SinkError, SourceError
-from sage_dask.job import Job, Machines, RunOptions
+from sage_dask.job import Job
+from sage_dask.options import Machines, RunOptions
 from sage_dask.record import StageTiming, TaskTiming
 from sage_dask.schedule import Scheduling
-from sage_dask.stage import Source
+from sage_dask.stage import Operator, Source
 from sage_dask.testing import FakeClock
 
 HERE = Machines("in a test", ["n0", "n1"], 2)
@@ -31,9 +35,9 @@ def started(source, sink=None, *, batch_size=2, **options):
     return job, clock
 
 
-def done(batch, node="n0", seconds=1.0):
+def done(batch, node="n0", seconds=1.0, usage=None):
     """Return a batch as a worker gives it back."""
-    timing = StageTiming("dict", seconds, len(batch), len(batch))
+    timing = StageTiming("dict", seconds, len(batch), len(batch), usage)
     batch.tasks.append(TaskTiming("dict", node, seconds, 0.0, (timing,)))
     return batch
 
@@ -381,3 +385,155 @@ def test_progress_grows_with_the_clock():
 
     assert [(p.num_read, p.num_written, p.elapsed_s) for p in seen] == [(2, 2, 2.0), (4, 4, 4.0)]
     assert [p.expected for p in seen] == [4, 4]
+
+
+def test_a_budget_that_is_spent_ends_the_run_in_good_order():
+    """What was under way is written, the output is kept as after an abort, and the report tells."""
+
+    class Closing(Collect):
+        is_closed = False
+
+        def close(self):
+            self.is_closed = True
+
+    sink = Closing()
+    job, _ = started(numbers(10), sink, budget=Budget(max_tokens=100))
+    first, second = job.admit(), job.admit()
+    job.settle(done(first, usage=Usage(requests=2, prompt_tokens=50, completion_tokens=10)))
+
+    third = job.admit()
+    job.settle(done(second, usage=Usage(requests=2, prompt_tokens=30, completion_tokens=9)))
+    report = job.finish()
+
+    assert third is None
+    assert not report.is_done
+    assert not sink.is_closed
+    assert sink.ids == ["0", "1", "2", "3"]
+    assert report.outcome == "budget reached"
+    assert report.message == (
+        "max_tokens=100 is reached: 99 tokens spent on 4 of 10 records; 4 records and 0 failures "
+        "are in memory; to go on, raise it and run again (answers in the response cache cost "
+        "nothing)"
+    )
+    assert report.usage.tokens == 99
+    report.check_account()
+
+
+def test_a_budget_that_is_spent_on_the_last_record_is_no_news():
+    """A run that read its whole input is done, however little is left."""
+    job, _ = started(numbers(2), budget=Budget(max_tokens=10))
+    job.settle(done(job.admit(), usage=Usage(prompt_tokens=10)))
+
+    assert job.admit() is None
+    assert job.finish().is_done
+
+
+def test_a_source_that_breaks_behind_the_budget_is_told():
+    """Looking for more to read may meet the source's error, which is not hidden."""
+    job, _ = started(Breaking(2), budget=Budget(max_tokens=10))
+    job.settle(done(job.admit(), usage=Usage(prompt_tokens=10)))
+
+    assert job.admit() is None
+    with pytest.raises(SourceError, match="cable pulled"):
+        job.finish()
+
+
+def test_batches_that_wait_for_their_turn_are_spent_already():
+    """What is back counts when it is back, not when the order of output lets it be written."""
+    job, _ = started(numbers(10), budget=Budget(max_tokens=10))
+    _, second = job.admit(), job.admit()
+
+    job.settle(done(second, usage=Usage(prompt_tokens=5)))
+
+    assert job.num_unwritten == 2
+    assert job.admit() is None
+
+
+def test_a_budget_without_prices_is_refused_before_operators_are_made_ready():
+    """A limit in money is checked against the plan when the job is made."""
+
+    class Asking(Operator):
+        endpoints = ("http://127.0.0.1:1/v1",)
+
+        def process_batch(self, records):
+            return records
+
+    plan = Pipeline("p").source(numbers(1)).stage("ask", Asking()).sink(Collect()).plan()
+
+    with pytest.raises(PlanError, match="max_cost=1 is given, but stage 'ask'"):
+        Job(plan, RunOptions(budget=Budget(max_cost=1.0)), HERE)
+
+
+def test_progress_tells_what_was_spent():
+    """Tokens and cost of all batches that are back are part of the progress."""
+    seen = []
+    job, _ = started(numbers(4), observer=seen.append)
+    for _ in range(2):
+        job.settle(done(job.admit(), usage=Usage(prompt_tokens=5, completion_tokens=2, cost=0.5)))
+
+    assert [(p.tokens, p.cost) for p in seen] == [(7, 0.5), (14, 1.0)]
+
+
+def test_a_note_is_told_at_once_and_until_it_is_cleared():
+    """The observer is told when a note comes, changes and goes, and not when nothing changed."""
+    seen = []
+    job, clock = started(numbers(4), observer=seen.append)
+    clock.advance(3.0)
+
+    for text in ("down", "down", "still down", None, None):
+        job.note("gpu-0", text)
+
+    assert [p.notes for p in seen] == [("down",), ("still down",), ()]
+    assert seen[0].elapsed_s == 3.0
+
+
+def test_each_source_has_a_note_of_its_own():
+    """Notes stand beside each other in the order of their sources, also after a write."""
+    seen = []
+    job, _ = started(numbers(4), observer=seen.append)
+    job.note("gpu-1", "one")
+    job.note("gpu-0", "zero")
+    job.settle(done(job.admit()))
+    job.note("gpu-1", None)
+
+    assert [p.notes for p in seen[1:]] == [("zero", "one"), ("zero", "one"), ("zero",)]
+
+
+def test_notes_outside_the_run_tell_nobody():
+    """Before the start there is nothing to show them beside, and after the end nobody looks."""
+    seen = []
+    plan = Pipeline("p").source(numbers(1)).map(dict).sink(Collect()).plan()
+    job = Job(plan, RunOptions(observer=seen.append), HERE)
+
+    job.note("gpu-0", "early")
+    job.start({})
+    job.settle(done(job.admit()))
+    job.finish()
+    job.note("gpu-0", "late")
+
+    assert [p.notes for p in seen] == [("early",)]
+
+
+def test_the_observer_is_never_called_twice_at_once():
+    """A note from another thread waits until the observer is back from the call before."""
+    inside, go_on = threading.Event(), threading.Event()
+    log = []
+
+    def observer(progress):
+        log.append(("in", progress.notes))
+        if not progress.notes:
+            inside.set()
+            go_on.wait(10)
+        log.append(("out", progress.notes))
+
+    job, _ = started(numbers(2), observer=observer)
+    writer = threading.Thread(target=lambda: job.settle(done(job.admit())))
+    noter = threading.Thread(target=lambda: job.note("gpu-0", "down"))
+    writer.start()
+    assert inside.wait(10)
+    noter.start()
+    go_on.set()
+    writer.join(10)
+    noter.join(10)
+
+    assert log == [("in", ()), ("out", ()), ("in", ("down",)), ("out", ("down",))]

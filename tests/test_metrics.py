@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_dask.metrics import Latencies, balance
+from sage_dask.metrics import Latencies, balance, in_short, money
 
 
 def test_equal_amounts_are_even():
@@ -75,3 +75,19 @@ def test_weighted_percentiles_equal_those_of_the_plain_list(batches, percent):
     rank = -(-percent * len(spelled_out) // 100)
 
     assert latencies.percentile(percent) == spelled_out[rank - 1]
+
+
+@given(st.floats(0, 1e12))
+def test_counts_in_short_are_close_and_short(number):
+    """At most four digits and a unit, within a twentieth of the count or half of one."""
+    text = in_short(number)
+    unit = {"k": 1e3, "M": 1e6, "G": 1e9}.get(text[-1], 1.0)
+
+    assert len(text.strip("kMG")) <= 4
+    assert float(text.strip("kMG")) * unit == pytest.approx(number, rel=0.05, abs=0.5)
+
+
+@given(st.floats(1e-12, 1e6))
+def test_money_keeps_two_digits_of_small_amounts(cost):
+    """An amount is never rounded to nothing: a hundredth or three digits, whichever is finer."""
+    assert float(money(cost).replace(",", "")) == pytest.approx(cost, abs=min(0.005, 0.006 * cost))

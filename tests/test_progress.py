@@ -7,7 +7,6 @@ import io
 from rich.console import Console
 
 from sage_dask import Collect, FromIterable, Pipeline
-from sage_dask.job import Progress
 from sage_dask.progress import (
     LINE_INTERVAL_S,
     LineProgress,
@@ -17,13 +16,16 @@ from sage_dask.progress import (
     show_progress,
     summary,
 )
+from sage_dask.standing import Progress
 from sage_dask.testing import FakeClock
 
 
-def progress_of(num_read, *, expected=None, num_failed=0, num_filtered=0, elapsed_s=10.0):
+def progress_of(num_read, *, expected=None, num_failed=0, num_filtered=0, elapsed_s=10.0, **others):
     """Return the state of a run in which nothing else happened."""
     num_written = num_read - num_failed - num_filtered
-    return Progress("rag", num_read, num_written, num_failed, num_filtered, expected, elapsed_s)
+    return Progress(
+        "rag", num_read, num_written, num_failed, num_filtered, expected, elapsed_s, **others
+    )
 
 
 class FakeTerminal(io.StringIO):
@@ -83,6 +85,52 @@ def test_lines_come_at_most_every_interval():
             clock.advance(LINE_INTERVAL_S / 4)
 
     assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["1", "5", "9", "11"]
+
+
+def test_summary_tells_what_was_spent():
+    """Tokens and cost stand in the line where there are any."""
+    line = summary(progress_of(10, tokens=12_345, cost=0.456), 10.0)
+
+    assert line == "10 done   1.0/s   12.3k tokens   cost 0.456   0:10"
+
+
+def test_lines_tell_a_note_when_it_comes_and_when_it_goes():
+    """A note is written at once, its new wording with the next interval, and its end at once."""
+    clock, stream = FakeClock(), io.StringIO()
+    texts = [(), ("down for 1 s",), ("down for 2 s",), ("down for 3 s",), (), ()]
+
+    observer = LineProgress(stream, clock=clock)
+    for notes in texts:
+        observer(progress_of(4, notes=notes))
+        clock.advance(LINE_INTERVAL_S / 2)
+
+    state = "rag: 4 done   0.4/s   0:10"
+    assert stream.getvalue().splitlines() == [
+        state,
+        f"{state}   down for 1 s",
+        f"{state}   down for 3 s",
+        state,
+    ]
+
+
+def test_a_note_stays_on_its_line():
+    """Line breaks in a server's words do not break the log."""
+    stream = io.StringIO()
+
+    LineProgress(stream, clock=FakeClock())(progress_of(4, notes=("down:\nno\r\nroute",)))
+
+    assert stream.getvalue() == "rag: 4 done   0.4/s   0:10   down: no route\n"
+
+
+def test_live_shows_each_note_below_the_line():
+    """Notes stand below the counts as they are, brackets and all."""
+    console, _ = terminal()
+    live = LiveProgress(console, clock=FakeClock())
+
+    live(progress_of(50, notes=("gpu-0 [red]down[/red]", "gpu-1 slow")))
+    lines = text_of(live.render()).splitlines()
+
+    assert [line.strip() for line in lines[1:]] == ["gpu-0 [red]down[/red]", "gpu-1 slow"]
 
 
 def test_lines_do_not_repeat_the_last_state():

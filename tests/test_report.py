@@ -7,10 +7,11 @@ import math
 
 import pytest
 
+from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import AccountingError
 from sage_dask.events import BatchCommitted, JobFinished, JobStarted
 from sage_dask.record import StageTiming, TaskTiming
-from sage_dask.report import Report
+from sage_dask.report import Report, ReportBuilder
 
 START = JobStarted(
     pipeline="rag",
@@ -59,6 +60,71 @@ def test_a_job_is_counted_from_its_events():
     assert report.stages["embed"].ms_per_record == pytest.approx(4000 / 7)
     assert report.failures == {"embed: ValueError": 1}
     assert report.is_done
+
+
+def asked(batch, stage, usage, *, elapsed_s=4.0):
+    """Return a commit of one batch whose only stage sent requests."""
+    timing = StageTiming(stage, 1.0, 2, 2, usage)
+    task = TaskTiming(stage, "a", 1.0, 0.0, (timing,))
+    return BatchCommitted(batch, 2, 2, 0, 0, 0, 0.5, elapsed_s, [task], {})
+
+
+def test_usage_is_counted_per_stage_and_per_job():
+    """What batches cost adds up by stage, and stages add up to the job."""
+    embedded = Usage(requests=2, prompt_tokens=100)
+    answered = Usage(requests=2, retries=1, prompt_tokens=400, completion_tokens=40, cost=0.5)
+    cached = Usage(cache_hits=2)
+
+    batches = [("embed", embedded), ("generate", answered), ("generate", answered)]
+    events = [asked(number, *batch) for number, batch in enumerate(batches)]
+    events.append(asked(3, "generate", cached, elapsed_s=10.0))
+
+    report = Report.from_events([START, *events])
+
+    assert report.stages["embed"].usage == embedded
+    assert report.stages["generate"].usage == Usage(
+        requests=4, retries=2, cache_hits=2, prompt_tokens=800, completion_tokens=80, cost=1.0
+    )
+    assert report.usage.tokens == 980
+    assert report.tokens_per_s == 98.0
+    assert answered.requests == 2, "the events themselves stay as they were"
+
+
+def test_usage_is_told_in_three_lines():
+    """Requests, tokens and cost are in the text in numbers that can be said, and in JSON whole."""
+    usage = Usage(5_000, 12, 340, 1_200_000, 456_000, 310_000, 12.4)
+
+    report = Report.from_events([START, asked(0, "generate", usage, elapsed_s=100.0)])
+
+    assert str(report).splitlines()[5:8] == [
+        "  requests    5,000 sent, 12 again, 340 from the cache",
+        "  tokens      prompt 1.2M (38% cached by the server)   completion 310k   15,100 tok/s",
+        "  cost        12.40",
+    ]
+    assert "in, 2 out; 1.5M tokens, cost 12.40" in str(report)
+    plain = json.loads(json.dumps(report.as_dict()))
+    assert plain["usage"]["prompt_tokens"] == 1_200_000
+    assert plain["stages"]["generate"]["usage"]["cost"] == 12.4
+    assert plain["tokens_per_s"] == 15_100.0
+
+
+def test_a_job_without_requests_says_nothing_of_them():
+    """Where nothing was sent, neither requests nor tokens nor cost are mentioned."""
+    text = str(Report.from_events(EVENTS))
+
+    assert not any(word in text for word in ("requests", "tokens", "tok/s", "cost"))
+
+
+def test_a_report_of_the_moment_does_not_change_with_later_events():
+    """A report that was handed out keeps its counts while the job goes on."""
+    builder = ReportBuilder()
+    builder.add(START)
+    builder.add(asked(0, "generate", Usage(requests=1)))
+
+    early = builder.report()
+    builder.add(asked(1, "generate", Usage(requests=1)))
+
+    assert (early.usage.requests, builder.report().usage.requests) == (1, 2)
 
 
 def test_idle_nodes_count_in_the_balance():

@@ -253,7 +253,7 @@ def test_the_scheduler_sees_bytes_alone():
     """A program and a packed batch are opaque: unpickling their tuple imports no user code."""
     program = make_program(task_of(Logged()), job="j")
 
-    digest, pickled, packed = pickle.loads(pickle.dumps((*program, batch("a"))))
+    digest, pickled, _, packed = pickle.loads(pickle.dumps((*program, batch("a"))))
 
     assert (type(digest), type(pickled), type(packed)) == (str, bytes, bytes)
 

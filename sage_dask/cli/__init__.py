@@ -23,6 +23,8 @@ _COMMANDS = {
     "why": "sage_dask.cli.why:why",
     "index": "sage_dask.cli.index:index",
     "eval": "sage_dask.cli.evaluate:evaluate",
+    "serve": "sage_dask.cli.serve:serve",
+    "cache": "sage_dask.cli.cache:cache",
     "demo": "sage_dask.cli.demo:demo",
 }
 

@@ -14,6 +14,8 @@ PLAN = 2
 """The command line or the plan is wrong; nothing was spent.  Also click's own code for usage."""
 SOME_FAILED = 3
 """The run is done, but some records failed."""
+BUDGET = 4
+"""The run stopped because it had spent what it might; what was written is kept."""
 INTERRUPTED = 130
 """Ctrl-C; the shell's own code for it."""
 
@@ -23,6 +25,7 @@ Exit codes:
   1    the run did not do its job
   2    usage or plan error; nothing was spent
   3    done, but some records failed; they are in the failed file
+  4    the budget was reached before the end of the input; what was written is kept
   130  interrupted with Ctrl-C; 143 and 129 for SIGTERM and SIGHUP, in the same good order
 """
 

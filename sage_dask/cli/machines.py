@@ -11,7 +11,7 @@ import click
 
 from sage_dask.cli.amounts import Amount
 from sage_dask.errors import PlanError, counted
-from sage_dask.job import RunOptions
+from sage_dask.options import RunOptions
 from sage_dask.pipeline import Pipeline
 from sage_dask.plan import Plan
 from sage_dask.report import Report

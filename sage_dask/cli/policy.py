@@ -103,7 +103,10 @@ def set_policy(
 @click.argument("slots")
 @scheduler_option
 def gate(name: str, slots: str, scheduler: str) -> None:
-    """Give gate NAME so many SLOTS; 0 closes it, "none" takes the limit away."""
+    """Give gate NAME so many SLOTS; 0 closes it, "none" takes the limit away.
+
+    The gate of a model server bears its URL; with "none" it finds its own limit.
+    """
     try:
         limit = None if slots == "none" else float(slots)
     except ValueError as error:
@@ -152,6 +155,12 @@ def _lines(statistics: DispatcherStatistics) -> Iterator[str]:
     for name, gate in statistics.gates.items():
         limit = "no limit" if gate.limit is None else f"{gate.limit:g} slots"
         yield f"gate     {name}: {gate.held:g} held, {limit}"
+    for name, server in statistics.servers.items():
+        down = "" if server.down_s is None else f", down for {server.down_s:.0f} s"
+        yield (
+            f"server   {name}: {server.in_flight} of {counted(server.limit, 'request')} under way "
+            f"({server.reason}){down}"
+        )
     for name, job in statistics.jobs.items():
         yield (
             f"job      {name}: weight {job.weight:g}, {job.num_queued:,} waiting, "
@@ -160,7 +169,8 @@ def _lines(statistics: DispatcherStatistics) -> Iterator[str]:
     for name, node in sorted(statistics.nodes.items()):
         idle = "" if node.idle_s is None else f", idle for {node.idle_s:.0f} s"
         slow = "" if node.slowdown == 1 else f", {node.slowdown:.1f} x as slow as others"
+        waiting = f", {counted(node.num_waiting, 'task')} waiting" if node.num_waiting else ""
         yield (
-            f"node     {name}: {node.in_flight}/{node.threads:g} threads busy, "
-            f"{node.num_placed:,} tasks so far{idle}{slow}"
+            f"node     {name}: {node.in_flight - node.num_waiting}/{node.threads:g} threads busy"
+            f"{waiting}, {node.num_placed:,} tasks so far{idle}{slow}"
         )

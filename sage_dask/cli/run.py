@@ -1,4 +1,7 @@
-"""``sage-dask run``: run a pipeline, show how far it is, report what it cost."""
+"""``sage-dask run``: run a pipeline, show how far it is, report what it cost.
+
+With ``--dry-run`` it estimates that instead, and sends nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,18 @@ from typing import Any
 
 import click
 
+from sage_dask.budget import Budget
 from sage_dask.cli import exits
 from sage_dask.cli.amounts import Amount
 from sage_dask.cli.examples import example
 from sage_dask.cli.machines import chosen, describe_machines, machines, node_options, planning
-from sage_dask.cli.output import failed_file, note, print_report
+from sage_dask.cli.output import failed_file, note, print_json, print_report
+from sage_dask.cli.streams import say
 from sage_dask.cli.target import find_pipeline
 from sage_dask.errors import PlanError, counted
+from sage_dask.estimate import SAMPLE, estimate
+from sage_dask.events import BUDGET
+from sage_dask.forecast import Pace
 from sage_dask.pipeline import Pipeline
 from sage_dask.progress import show_progress
 from sage_dask.report import Report
@@ -54,6 +62,25 @@ from sage_dask.spec import RunDefaults
     type=click.FloatRange(min=0, min_open=True),
     help="Busy milliseconds that tasks are steered to.",
 )
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop in good order once this is spent, in the currency of the stages' prices.",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    help="Stop in good order after this many tokens, prompts and answers together.",
+)
+@click.option("--dry-run", is_flag=True, help="Estimate requests, tokens and cost; send nothing.")
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    help=f"Records that a dry run looks at, from the first on; {SAMPLE} unless given.",
+)
+@click.option("--rate", type=float, help="Tokens per second, for a dry run's time.")
+@click.option("--seats", type=int, help="Requests answered at once, for a dry run's time.")
+@click.option("--latency", type=float, help="Seconds per request, beside --seats.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="Print errors only, and what --json asks for.")
 def run(
@@ -61,6 +88,11 @@ def run(
     scheduler: str | None,
     run_dir: str | None,
     target_task_ms: float | None,
+    dry_run: bool,
+    sample: int | None,
+    rate: float | None,
+    seats: int | None,
+    latency: float | None,
     as_json: bool,
     quiet: bool,
     **given: Any,
@@ -74,16 +106,45 @@ def run(
     if target_task_ms is not None:
         given["target_task_s"] = target_task_ms / 1000
     options = _options(spec.run, given, scheduler)
+    pace = _pace(dry_run, sample, rate, seats, latency)
     with exits.nothing_spent():
         # Before nodes are started: that takes seconds, and a mistake should not cost them.
-        spec.pipeline.plan(**planning(options))
+        plan = spec.pipeline.plan(**planning(options))
+        Budget(options.max_cost, options.max_tokens).check(spec.pipeline.stages)
+        if dry_run:
+            found = estimate(plan, sample=sample or SAMPLE, pace=pace)
+            print_json(found.as_dict()) if as_json else say(str(found))
+            return
     report = _run(spec.pipeline, options, scheduler, run_dir, quiet)
     print_report(report, as_json=as_json, quiet=quiet)
+    _tell_failures(spec.pipeline, report)
+    if report.outcome == BUDGET:
+        note(f"stopped: {report.message}")
+        click.get_current_context().exit(exits.BUDGET)
     if report.num_failed:
-        place = failed_file(spec.pipeline.output)
+        click.get_current_context().exit(exits.SOME_FAILED)
+
+
+def _tell_failures(pipeline: Pipeline, report: Report) -> None:
+    if report.num_failed:
+        place = failed_file(pipeline.output)
         where = f"; see '{place}'" if place is not None else ""
         note(f"failed: {counted(report.num_failed, 'record')}{where}")
-        click.get_current_context().exit(exits.SOME_FAILED)
+
+
+def _pace(
+    dry_run: bool,
+    sample: int | None,
+    rate: float | None,
+    seats: int | None,
+    latency: float | None,
+) -> Pace:
+    """Return what is known of the servers' pace; refuse it where nobody would look at it."""
+    given = {"--sample": sample, "--rate": rate, "--seats": seats, "--latency": latency}
+    said = [name for name, value in given.items() if value is not None]
+    if said and not dry_run:
+        raise PlanError(f"{', '.join(said)} given, but only --dry-run looks at that; add it")
+    return Pace(rate, seats, latency)
 
 
 def _options(defaults: RunDefaults, given: dict[str, Any], scheduler: str | None) -> RunDefaults:
@@ -116,5 +177,12 @@ def _run(
                 ordered=options.ordered is not False,
                 run_dir=run_dir,
                 observer=progress,
+                **_spending(options),
                 **planning(options),
             )
+
+
+def _spending(options: RunDefaults) -> dict[str, Any]:
+    """Return what the run may spend; what is not said is left to the pipeline."""
+    limits = {"max_cost": options.max_cost, "max_tokens": options.max_tokens}
+    return {name: limit for name, limit in limits.items() if limit is not None}

@@ -1,8 +1,9 @@
 """The demonstration: a RAG pipeline over the documentation that Python carries with it.
 
 Everything is real except the writing: without a model server the answers are
-sentences quoted from the passages, and say so.  What takes long (the corpus and
-its index) is kept in the folder and used again.
+sentences quoted from the passages, and say so; a server may be given, or a tiny
+random one started, whose words are noise.  What takes long (the corpus and its
+index) is kept in the folder and used again.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from datetime import datetime
 from pathlib import Path
 
 from sage_dask.cluster import LocalNodes
+from sage_dask.cluster.tiny_model import is_random
 from sage_dask.demo.corpus import build_corpus
 from sage_dask.evaluation import retrieval_table
 from sage_dask.experiments.retrieval_quality import retrieval_quality
 from sage_dask.indexing import index_pipeline
-from sage_dask.job import Observer
 from sage_dask.operators import (
     Embed,
     Generate,
@@ -34,6 +35,7 @@ from sage_dask.operators import (
 )
 from sage_dask.pipeline import Pipeline
 from sage_dask.report import Report
+from sage_dask.standing import Observer
 
 # Two processes per core keep both busy while one loads or writes; four nodes are what the
 # README's picture shows.
@@ -41,6 +43,7 @@ NUM_NODES = 4
 
 # Of an answer that is shown as an example.
 _SHOWN_CHARS = 200
+_QUOTED = "quoted from the passages; no language model wrote them"
 
 TEMPLATE = """Answer the question from the passages, and name the passage you used.
 
@@ -48,6 +51,25 @@ Question: {question}
 
 {passages}
 """
+
+
+# Long enough to see what a model makes of a question; a random one rarely stops by itself.
+_ANSWER_TOKENS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """The model that writes the answers."""
+
+    endpoint: str
+    model: str
+
+    @property
+    def description(self) -> str:
+        """Who wrote, for those who read the answers."""
+        if is_random(self.model):
+            return f"written by {self.model!r}, whose weights are random: its words are noise"
+        return f"written by {self.model!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +80,8 @@ class Demo:
     num_passages: int = 3000
     num_questions: int = 200
     num_nodes: int = NUM_NODES
+    writer: Writer | None = None
+    """None quotes answers from the passages."""
 
     @property
     def corpus(self) -> Path:
@@ -105,6 +129,8 @@ def run_demo(demo: Demo, say: Say, show_progress: ShowProgress) -> Report:
         run_dir = demo.folder / "runs" / f"{datetime.now():%Y%m%d-%H%M%S}"
         pipeline = rag_pipeline(demo, run_dir / "answers.jsonl")
         say(f"Answering {demo.num_questions} questions: {_stages(pipeline)}")
+        if demo.writer is not None:
+            say(f"  answers are {demo.writer.description}")
         run_dir.mkdir(parents=True)
         with show_progress() as observer:
             report = pipeline.run(nodes, run_dir=run_dir, observer=observer)
@@ -112,7 +138,8 @@ def run_demo(demo: Demo, say: Say, show_progress: ShowProgress) -> Report:
         (run_dir / "report.txt").write_text(f"{report}\n")
         say(f"\n{report}\n")
         _say_quality(demo, nodes, say)
-    _say_examples(run_dir / "answers.jsonl", say)
+    about = demo.writer.description if demo.writer else _QUOTED
+    _say_examples(run_dir / "answers.jsonl", about, say)
     say(f"answers   {run_dir / 'answers.jsonl'}")
     say(f"report    {run_dir / 'report.txt'}   (again: sage-dask report {run_dir})")
     say(f"plan      {run_dir / 'plan.md'}")
@@ -162,9 +189,17 @@ def rag_pipeline(demo: Demo, answers: Path) -> Pipeline:
         .stage("retrieve", Retrieve(str(demo.index), k=20))
         .stage("rerank", Rerank(k=5, index=str(demo.index), query_tokens="question_tokens"))
         .stage("prompt", Prompt(text=TEMPLATE))
-        .stage("generate", Generate())
+        .stage("generate", _generate(demo.writer))
         .stage("keep", Select(["id", "question", "answer", "answer_meta", "prompt"]))
         .sink(WriteJsonl(str(answers)))
+    )
+
+
+def _generate(writer: Writer | None) -> Generate:
+    if writer is None:
+        return Generate()
+    return Generate(
+        endpoint=writer.endpoint, model=writer.model, max_tokens=_ANSWER_TOKENS, temperature=0.7
     )
 
 
@@ -175,15 +210,16 @@ def _say_quality(demo: Demo, nodes: LocalNodes, say: Say) -> None:
     say("\n".join(f"  {line}" for line in table.splitlines()) + "\n")
 
 
-def _say_examples(answers: Path, say: Say) -> None:
+def _say_examples(answers: Path, about: str, say: Say) -> None:
     """Show some answers from the middle of the file, so that a stranger sees what came out."""
     with answers.open(encoding="utf-8") as file:
         records = [json.loads(line) for line in file]
-    say("For example (quoted from the passages; no language model wrote them):")
+    say(f"For example ({about}):")
     for record in records[len(records) // 4 :: len(records) // 3 or 1]:
         say(f"  Q  {record['question']}")
         say(f"  A  {_cut(' '.join(record['answer'].split()))}")
-        say(f"     from {', '.join(record['answer_meta']['sources'])}\n")
+        sources = record["answer_meta"].get("sources")
+        say(f"     from {', '.join(sources)}\n" if sources else "")
 
 
 def _cut(text: str) -> str:

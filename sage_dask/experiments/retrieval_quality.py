@@ -15,7 +15,6 @@ from typing import Any
 
 from sage_dask.errors import RunError
 from sage_dask.evaluation import RECALL_DEPTHS, RetrievalScore
-from sage_dask.job import Observer
 from sage_dask.operators.basic import Map
 from sage_dask.operators.embed import Embed
 from sage_dask.operators.rerank import Rerank
@@ -27,6 +26,7 @@ from sage_dask.pipeline import Pipeline
 from sage_dask.record import Failure, Record, SourceItem
 from sage_dask.report import Report
 from sage_dask.stage import FieldSet, Source
+from sage_dask.standing import Observer
 
 # The two rankings of a question, as lists of ids.
 _BEFORE, _AFTER = "retrieved_ids", "reranked_ids"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sage_dask.budget import Budget
 from sage_dask.errors import PlanError, SpecError, did_you_mean, listed
 from sage_dask.pipeline import Pipeline, check_policy
 from sage_dask.schedule import Scheduling
@@ -19,6 +20,7 @@ from sage_dask.spec.words import SINK, SOURCE, STAGE, Role, default_name
 _REQUIRED = ("pipeline", "source", "stages", "sink")
 _SECTIONS = (*_REQUIRED, "run")
 _SCHEDULING = frozenset(field.name for field in fields(Scheduling))
+_BUDGET = frozenset(field.name for field in fields(Budget))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,9 @@ class RunDefaults:
     ordered: bool | None = None
     batch_size: int | None = None
     target_task_s: float | None = None
+    max_cost: float | None = None
+    """Most that the run may spend, in the currency of the stages' prices."""
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,8 @@ def _run_defaults(section: Marked) -> RunDefaults:
             )
         if name in _SCHEDULING and value.plain is not None:
             _check_scheduling(name, value)
+        if name in _BUDGET:
+            _check_budget(name, value)
     return RunDefaults(**{name: value.plain for name, value in given.items()})
 
 
@@ -180,6 +187,14 @@ def _check_scheduling(name: str, given: Marked) -> None:
         check_policy(Scheduling(**{name: given.plain}).policy)
     except PlanError as error:
         raise given.fault(f"run option {name!r}: {error}") from error
+
+
+def _check_budget(name: str, given: Marked) -> None:
+    """Refuse at its line what is no amount to spend."""
+    try:
+        Budget(**{name: given.plain})
+    except PlanError as error:
+        raise given.fault(f"run option {error}") from error
 
 
 def _refuse_unknown(kind: str, given: Mapping[str, Marked], known: Any) -> None:

@@ -214,3 +214,116 @@ def test_two_nodes_give_the_same_output(folder, cli, texts):
     assert outputs() == ["A", "C"]
     assert json.loads(result.stdout)["runner"] == "on 2 Dask nodes, 2 threads"
     assert "on 2 nodes with 1 thread each; dashboard http://127.0.0.1:" in result.stderr
+
+
+ASKING = """\
+
+
+from sage_dask import Operator
+
+
+class Asking(Operator):
+    endpoints = ("http://127.0.0.1:1/v1",)
+    price = {"prompt": 2.0, "completion": 10.0}
+
+    def process_batch(self, records):
+        raise KeyboardInterrupt("a dry run sends nothing")
+
+    def preview(self, record):
+        return {"prompt_tokens": 1_000, "max_completion_tokens": 500}
+
+
+asking = (
+    Pipeline("asking")
+    .source(FromIterable([{"n": n} for n in range(100)]))
+    .stage("ask", Asking())
+    .sink(Collect())
+)
+"""
+
+
+@pytest.fixture
+def asking(folder):
+    """Return the name of a pipeline that would send requests."""
+    with Path(f"{folder}.py").open("a") as file:
+        file.write(ASKING)
+    return f"{folder}:asking"
+
+
+def test_a_dry_run_tells_what_would_be_spent(asking, cli):
+    """Requests, tokens, cost and time stand on stdout, and nothing is run or sent."""
+    result = cli("run", asking, "--dry-run", "--sample", "5", "--rate", "1000")
+
+    assert result.exit_code == 0, result.stderr
+    assert "  sample      the first 5 of 100 records\n" in result.stdout
+    assert "  tokens      100k to 150k\n" in result.stdout
+    assert "  cost        0.200 to 0.700\n" in result.stdout
+    assert "  time        1:40 to 2:30 at 1,000 tok/s\n" in result.stdout
+
+
+def test_a_dry_run_as_json(asking, cli):
+    """Programs get the same numbers as one document."""
+    result = cli("run", asking, "--dry-run", "--json", "--seats", "10", "--latency", "2")
+
+    found = json.loads(result.stdout)
+    assert found["tokens"] == [100_000, 150_000]
+    assert found["seconds"] == [20, 20]
+
+
+def test_a_dry_run_without_requests_is_a_plan_error(folder, cli):
+    """A pipeline that sends nothing has nothing to estimate, and its output stays unmade."""
+    result = cli("run", "p.yaml", "--dry-run")
+
+    assert result.exit_code == 2
+    assert "sends no requests" in result.stderr
+    assert not Path("out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--sample", "5"], "--sample given, but only --dry-run looks at that"),
+        (["--dry-run", "--seats", "5"], "go together"),
+        (["--max-cost", "0"], "--max-cost"),
+        (["--max-tokens", "0"], "--max-tokens"),
+    ],
+)
+def test_mistakes_about_spending_are_told_before_any_work(asking, cli, words, says):
+    """What contradicts itself exits with 2."""
+    result = cli("run", asking, *words)
+
+    assert result.exit_code == 2
+    assert says in result.stderr
+
+
+SPENDING = """\
+
+
+from sage_dask import Operator
+from sage_dask.endpoint.context import current
+
+
+class Spending(Operator):
+    def process_batch(self, records):
+        current().usage.prompt_tokens += 10 * len(records)
+        return [dict(record) for record in records]
+"""
+
+
+def test_a_budget_that_is_reached_exits_with_4(folder, cli, texts):
+    """The run stops in good order, says what was spent and how to go on, and keeps its output."""
+    with Path(f"{folder}.py").open("a") as file:
+        file.write(SPENDING)
+    text = Path("p.yaml").read_text()
+    Path("p.yaml").write_text(
+        text.replace("sink:", f"  - '{folder}:Spending': {{}}\nsink:")
+        + "run: {batch_size: 1, max_tokens: 20}\n"
+    )
+
+    result = cli("run", "p.yaml")
+
+    assert result.exit_code == 4, result.stderr
+    assert ": budget reached\n" in result.stdout
+    assert "stopped: max_tokens=20 is reached: 20 tokens spent on 2 of 3 records" in result.stderr
+    assert "2 records are in 'out.jsonl.partial'" in result.stderr
+    assert not Path("out.jsonl").exists()

@@ -6,7 +6,6 @@ import os
 import threading
 
 import pytest
-from distributed import Client, LocalCluster
 
 from sage_dask import (
     Collect,
@@ -20,34 +19,11 @@ from sage_dask import (
 )
 from sage_dask.errors import PlanError, RunError, SetupError, SinkError, SourceError
 from sage_dask.events import read_events
-from sage_dask.job import RunOptions
+from sage_dask.options import RunOptions
 from sage_dask.runner import LocalRunner
 from sage_dask.stage import Source
 
 COUNTS = ("num_read", "num_written", "num_failed", "num_filtered", "num_expanded")
-
-
-@pytest.fixture(scope="module")
-def cluster_client():
-    """Two workers of two threads, in this process: no claim here needs processes."""
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=2,
-            processes=False,
-            dashboard_address=None,
-            resources={"LLM": 2},
-            memory_limit=0,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
-@pytest.fixture(params=["local", "dask"])
-def on(request):
-    """What to run on: this process, or a Dask client."""
-    return None if request.param == "local" else request.getfixturevalue("cluster_client")
 
 
 def numbers(count):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
+from sage_dask.cluster.timed_server import TimedServer
 from sage_dask.demo import run
 from sage_dask.demo.corpus import build_corpus
 from sage_dask.demo.entries import standard_library
-from sage_dask.demo.run import Demo, make_corpus, rag_pipeline, run_demo
+from sage_dask.demo.run import Demo, Writer, make_corpus, rag_pipeline, run_demo
 
 pytestmark = pytest.mark.rag
 
@@ -130,3 +132,26 @@ def test_corpora_of_other_sizes_are_kept_apart(tmp_path):
 def test_the_pipeline_says_what_to_import_beforehand(tmp_path):
     """Nodes are forked with the model's library imported; that needs its name."""
     assert "sentence_transformers" in rag_pipeline(demo_in(tmp_path), tmp_path / "a.jsonl").imports
+
+
+def test_a_model_server_may_write_the_answers(shown):
+    """With a writer answers come from its server, and the story says that they are noise."""
+    demo, _, _, _ = shown
+    story = []
+
+    with TimedServer(model="random-qwen2-tiny-0", max_model_len=100_000) as server:
+        writer = Writer(server.endpoint, "random-qwen2-tiny-0")
+        report = run_demo(replace(demo, writer=writer), story.append, no_progress)
+
+    folder = max((demo.folder / "runs").iterdir())
+    answers = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    told = "\n".join(story)
+    assert (report.num_written, report.num_failed) == (NUM_QUESTIONS, 0)
+    assert {answer["answer_meta"]["model"] for answer in answers} == {writer.model}
+    assert "written by 'random-qwen2-tiny-0', whose weights are random: its words are noise" in told
+    assert "quoted from the passages" not in told
+
+
+def test_a_real_model_is_not_called_noise():
+    """Only the models that were made here are random."""
+    assert "noise" not in Writer("http://gpu-0:8000/v1", "Qwen/Qwen2.5-3B-Instruct").description

@@ -1,0 +1,130 @@
+"""How far a job is, and who is told: counts, spendings, and notes of what holds it up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sage_dask.endpoint.usage import Usage
+from sage_dask.events import BatchCommitted
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is."""
+
+    pipeline: str
+    num_read: int
+    num_written: int
+    num_failed: int
+    num_filtered: int
+    expected: int | None
+    """Records the source says it has, where it knows."""
+    elapsed_s: float
+    notes: tuple[str, ...] = ()
+    """What holds it up, such as ``"http://gpu-0:8000/v1 is down for 12 s: paused"``."""
+    tokens: int = 0
+    """Spent by the batches that are back."""
+    cost: float = 0.0
+    """Of those tokens; 0.0 without prices."""
+
+
+Observer = Callable[[Progress], None]
+
+
+class Standing:
+    """The progress of one job.
+
+    One thread counts; notes may come from any.  The observer is called in the thread that
+    brings the news, and never twice at once.
+
+    Args:
+        pipeline: Name of the pipeline.
+        expected: Records the source says it has, where it knows.
+        usage: What was spent; read whenever somebody is told.
+        observer: Called with each change; None for nobody.
+        clock: Seconds; only differences count.
+    """
+
+    def __init__(
+        self,
+        pipeline: str,
+        expected: int | None,
+        usage: Usage,
+        observer: Observer | None = None,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._pipeline = pipeline
+        self._expected = expected
+        self._usage = usage
+        self._observer = observer
+        self._clock = clock
+        self._totals: Counter[str] = Counter()
+        self._notes: dict[str, str] = {}
+        # An observer may leave a note, too.
+        self._lock = threading.RLock()
+        self._started_s: float | None = None
+
+    @property
+    def num_read(self) -> int:
+        """Records whose batches are settled."""
+        return self._totals["num_read"]
+
+    def start(self, now_s: float) -> None:
+        """Tell of changes from now on."""
+        with self._lock:
+            self._started_s = now_s
+
+    def stop(self) -> None:
+        """Tell nobody any more."""
+        with self._lock:
+            self._started_s = None
+
+    def count(self, event: BatchCommitted) -> None:
+        """Count a batch that was written."""
+        with self._lock:
+            for name in ("num_read", "num_written", "num_failed", "num_filtered"):
+                self._totals[name] += getattr(event, name)
+            self._tell(event.elapsed_s)
+
+    def note(self, source: str, text: str | None) -> None:
+        """Show a short note until it is replaced or cleared.
+
+        Args:
+            source: Whose note it is, such as a model server's address; each has one.
+            text: What to show; None clears it.
+        """
+        with self._lock:
+            if self._notes.get(source) == text:
+                return
+            if text is None:
+                del self._notes[source]
+            else:
+                self._notes[source] = text
+            if self._started_s is not None:
+                self._tell(self._clock() - self._started_s)
+
+    def _tell(self, elapsed_s: float) -> None:
+        if self._observer is not None:
+            self._observer(self._progress(elapsed_s))
+
+    def _progress(self, elapsed_s: float) -> Progress:
+        return Progress(
+            self._pipeline,
+            num_read=self._totals["num_read"],
+            num_written=self._totals["num_written"],
+            num_failed=self._totals["num_failed"],
+            num_filtered=self._totals["num_filtered"],
+            expected=self._expected,
+            elapsed_s=elapsed_s,
+            notes=tuple(self._notes[source] for source in sorted(self._notes)),
+            tokens=self._usage.tokens,
+            cost=self._usage.cost,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Standing of {self._pipeline!r}: {self._totals['num_read']} done>"
