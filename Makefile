@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-vllm demo demo-vllm test test-vllm check stress bench format clean
+.PHONY: help venv venv-vllm demo demo-vllm test test-vllm check stress bench bench-llm format clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +40,9 @@ stress: venv  ## Random histories and chaos, for longer (half an hour)
 
 bench: venv  ## Measure against plain code, side by side (half an hour)
 	@$(BIN)/python -m sage_dask.experiments.bench $(BENCH)
+
+bench-llm: venv  ## Measure the way to model servers (three quarters of an hour)
+	@$(BIN)/python -m sage_dask.experiments.llm $(LLM)
 
 format: venv  ## Format the code
 	@$(BIN)/ruff check --fix --quiet .

@@ -223,6 +223,10 @@ def _say_examples(answers: Path, about: str, say: Say) -> None:
 
 
 def _cut(text: str) -> str:
+    # Noise may hold what a terminal takes for orders.
+    text = "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS].rsplit(' ', 1)[0]} ..."
 
 

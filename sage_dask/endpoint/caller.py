@@ -87,7 +87,7 @@ class Caller:
             deadlines: Of each try.
             attempts: Tries per call that may fail by the request's own fault.
             max_outage_s: How long calls wait for servers that are down or busy.
-            requests_per_minute: Rate limit of the account, see ``set_share``.
+            requests_per_minute: Rate limit of the account, of which ``RequestSlots.share`` is ours.
             tokens_per_minute: The same for tokens, in both directions.
             clock: Time in seconds, for latencies and rates.
             sleep: What waits between tries.
@@ -157,10 +157,6 @@ class Caller:
             self._failed += answer is None
             context.slots.left(context.task)
 
-    def set_share(self, fraction: float) -> None:
-        """Use a fraction of the rate limits, which are the account's and not this process's."""
-        self._rate.set_share(fraction)
-
     def statistics(self) -> CallerStatistics:
         """Return what was done so far."""
         return CallerStatistics(self._calls, self._answered, self._failed, self._sent)
@@ -181,6 +177,7 @@ class Caller:
         answered = self._answered
         while True:
             slot = await self._turns.take(context, prefix, tokens)
+            is_probe = context.slots.down_s(slot.endpoint) is not None
             tries.sent += 1
             self._sent += 1
             context.usage.requests += 1
@@ -196,6 +193,7 @@ class Caller:
                 outcome,
                 endpoint=slot.endpoint,
                 is_down=context.slots.down_s(slot.endpoint) is not None,
+                is_probe=is_probe,
                 others_answered=self._answered > answered,
                 jitter=self._jitter(),
             )

@@ -92,6 +92,8 @@ class RequestSlots:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self.share = 1.0
+        """Part of any rate limit that this process may use; the rest is for others like it."""
         self.on_change: Callable[[], None] | None = None
         """Called, often, when a report would differ from the last one."""
         self._clock = clock

@@ -46,6 +46,7 @@ class Tries:
         *,
         endpoint: str,
         is_down: bool,
+        is_probe: bool,
         others_answered: bool,
         jitter: float,
     ) -> float:
@@ -54,7 +55,8 @@ class Tries:
         Args:
             failure: What the last try brought.
             endpoint: From whom.
-            is_down: Whether the server's circuit breaker is open, so that it is to blame.
+            is_down: Whether the server's circuit breaker is open.
+            is_probe: Whether it was open already when the try was sent.
             others_answered: Whether any record was answered since this one's first failure.
             jitter: A random number in [0, 1).
 
@@ -72,8 +74,10 @@ class Tries:
                 self.sent,
             )
         self._failed += 1
-        if isinstance(failure, Broken) and not is_down:
-            self._blame(failure, server)
+        # What a server that goes down takes along is not to blame.  A probe that the server takes,
+        # and breaks, is: records that always do would keep it down once no others are left.
+        if isinstance(failure, Broken) and (is_probe or not is_down):
+            self._blame(failure, server, needs_budget=not is_down)
         # Downed servers are probed at the breaker's pace; a long wait here would only add to it.
         wait_s = self.limits.backoff.delay_s(
             1 if is_down else self._failed, _retry_after_s(failure), jitter
@@ -83,8 +87,11 @@ class Tries:
             self._lose_patience(failure, server, others_answered)
         return wait_s
 
-    def _blame(self, failure: Broken, server: str) -> None:
-        """Count a try against the record, and the retry that is to follow against the budget."""
+    def _blame(self, failure: Broken, server: str, *, needs_budget: bool) -> None:
+        """Count a try against the record, and the retry that is to follow against the budget.
+
+        Probes need no budget: the breaker bounds how often they are sent.
+        """
         self._blamed += 1
         tries = f"{counted(self.sent, 'attempt')}, last: {failure.said}"
         if self._blamed >= self.limits.attempts:
@@ -93,7 +100,7 @@ class Tries:
                 "overloaded, or raise attempts",
                 self.sent,
             )
-        if not self.budget.take():
+        if needs_budget and not self.budget.take():
             retries, successes = self.budget.statistics()
             raise CompletionError(
                 f"{server} gave no answer ({tries}), and is not asked again: "

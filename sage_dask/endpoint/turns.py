@@ -41,6 +41,7 @@ class Turns:
             StopRun: There is none within ``max_outage_s``.
         """
         await self._open_endpoints()
+        self._rate.set_share(context.slots.share)
         await self._rate.take(tokens)
         try:
             return await self._slot(context, prefix)

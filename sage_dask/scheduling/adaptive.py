@@ -84,9 +84,9 @@ class AdaptiveLimit:
                 "give a floor of at least 1 and a ceiling that is not below it"
             )
         self.floor = floor
+        self.ceiling = ceiling
         self.limit = float(min(max(start, floor), ceiling))
         self.reason = f"starts with {counted(int(self.limit), 'request')}"
-        self._ceiling = ceiling
         # How much the limit grew since the server last had a queue.
         self._grown = max(self.limit, _NOTABLE + 1)
         self._raise: _Raise | None = None
@@ -98,15 +98,10 @@ class AdaptiveLimit:
         self._trip = _Trip(math.inf)
         self._cut_s = -math.inf
 
-    @property
-    def ceiling(self) -> int:
-        """The limit never grows above it."""
-        return self._ceiling
-
-    @ceiling.setter
-    def ceiling(self, ceiling: int) -> None:
-        self._ceiling = max(ceiling, self.floor)
-        self.limit = min(self.limit, float(self._ceiling))
+    def cap(self, ceiling: int) -> None:
+        """Never exceed another ceiling from now on, nor at this moment."""
+        self.ceiling = max(ceiling, self.floor)
+        self.limit = min(self.limit, float(self.ceiling))
 
     @property
     def is_searching(self) -> bool:
@@ -218,11 +213,11 @@ class AdaptiveLimit:
         self._grown = 0.0 if trip.ok else max(self.limit, _NOTABLE + 1)
 
     def _grow(self, step: float, why: str) -> None:
-        self._grown = 0.0 if self.limit >= self._ceiling else self._grown + step
+        self._grown = 0.0 if self.limit >= self.ceiling else self._grown + step
         self._set(self.limit + step, why)
 
     def _set(self, limit: float, why: str) -> None:
-        limit = min(max(limit, self.floor), self._ceiling)
+        limit = min(max(limit, self.floor), self.ceiling)
         if int(limit) != int(self.limit):
             self.reason = f"{int(self.limit)} to {int(limit)}: {why}"
         self.limit = limit

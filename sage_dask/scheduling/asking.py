@@ -31,6 +31,7 @@ async def ask_servers(servers: Callable[[], Servers], observe: Observe) -> None:
     reader = GaugeReader()
 
     async def ask(endpoint: str) -> None:
+        """Ask one server."""
         gauges = await reader.read(endpoint)
         if gauges is not None:
             observe(endpoint, gauges, time.monotonic())

@@ -40,7 +40,7 @@ class Backlog:
         self._by_asker: Counter[_Asker] = Counter()
         self._by_endpoints: Counter[tuple[str, ...]] = Counter()
         self._answered: Counter[tuple[str, ...]] = Counter()
-        self._per_s: dict[tuple[str, ...], float] = {}
+        self._per_s: dict[str, float] = {}
         self._measured_s: float | None = None
 
     def has_room(self, endpoints: tuple[str, ...]) -> bool:
@@ -49,17 +49,23 @@ class Backlog:
 
     def wanted(self, endpoints: tuple[str, ...]) -> float:
         """Return how many requests should be there for these servers: their limits and a runway."""
-        capacity = self._servers.capacity(endpoints)
-        runway = max(_RUNWAY_SHARE * capacity, _RUNWAY_S * self._per_s.get(endpoints, 0.0))
-        return capacity + runway
+        return sum(map(self._wanted_by, endpoints))
 
-    def outstanding(self, endpoints: tuple[str, ...]) -> int:
-        """Return the requests that were not answered yet, for servers that include any of these."""
-        if len(self._by_endpoints) == 1:
-            return self._by_endpoints[endpoints]
+    def outstanding(self, endpoints: tuple[str, ...]) -> float:
+        """Return the requests that were not answered yet, as far as they are for these servers.
+
+        Those that may go to other servers as well count in part.  As a whole they would keep out
+        for good whoever needs one of the servers that others use together.
+        """
         return sum(
-            number for others, number in self._by_endpoints.items() if set(others) & set(endpoints)
+            number if others == endpoints else number * self._share(endpoints, others)
+            for others, number in self._by_endpoints.items()
         )
+
+    def is_open(self, endpoints: tuple[str, ...]) -> bool:
+        """Return whether any of these servers takes requests, now or when others are answered."""
+        servers = self._servers
+        return any(servers.capacity((e,)) and servers.down_s(e) is None for e in endpoints)
 
     def open(self, lease: Lease) -> None:
         """Count the requests of a task that starts: one per record, as far as is known."""
@@ -84,10 +90,11 @@ class Backlog:
         """Measure how fast servers answer, about once a second."""
         if self._measured_s is not None and now_s > self._measured_s:
             seconds = now_s - self._measured_s
+            latest = self._answered_by_server()
             self._per_s = {
-                endpoints: _RATE_KEEPS * self._per_s.get(endpoints, 0.0)
-                + (1 - _RATE_KEEPS) * self._answered[endpoints] / seconds
-                for endpoints in self._by_endpoints
+                endpoint: _RATE_KEEPS * self._per_s.get(endpoint, 0.0)
+                + (1 - _RATE_KEEPS) * latest.get(endpoint, 0.0) / seconds
+                for endpoint in {e for endpoints in self._by_endpoints for e in endpoints}
             }
         self._measured_s = now_s
         self._answered.clear()
@@ -99,6 +106,27 @@ class Backlog:
         for (worker, job, endpoints), number in self._by_asker.items():
             if number > 0:
                 yield Want(worker, job, endpoints, number)
+
+    def _wanted_by(self, endpoint: str) -> float:
+        limit = self._servers.capacity((endpoint,))
+        if not limit:
+            return 0.0
+        return limit + max(_RUNWAY_SHARE * limit, _RUNWAY_S * self._per_s.get(endpoint, 0.0))
+
+    def _share(self, some: tuple[str, ...], servers: tuple[str, ...]) -> float:
+        """Return what part of the requests for any of certain servers is for some others."""
+        common = tuple(endpoint for endpoint in servers if endpoint in some)
+        wanted = self.wanted(servers)
+        return self.wanted(common) / wanted if wanted else len(common) / len(servers)
+
+    def _answered_by_server(self) -> dict[str, float]:
+        """Divide what was answered among servers as requests are."""
+        answered: dict[str, float] = {}
+        for endpoints, number in self._answered.items():
+            for endpoint in endpoints:
+                part = number * self._share((endpoint,), endpoints)
+                answered[endpoint] = answered.get(endpoint, 0.0) + part
+        return answered
 
     def _count(self, lease: Lease, change: int) -> None:
         endpoints = lease.task.demand.endpoints

@@ -349,7 +349,7 @@ class Dispatcher(Rounds):
             line.impossible_since_s = now_s
         if not line.is_reported and now_s - line.impossible_since_s >= GRACE_S:
             line.is_reported = True
-            text = explain.unplaceable(line, self.nodes, self.gates)
+            text = explain.unplaceable(line, self.nodes, self.gates, self.backlog)
             self._notices.append(Notice("unplaceable", text))
 
     def _check_end(self, lease: Lease, now_s: float) -> None:

@@ -38,7 +38,7 @@ def waiting(
     if demand.endpoints and not backlog.has_room(demand.endpoints):
         return (
             f"waits for {' or '.join(demand.endpoints)}: started tasks have "
-            f"{backlog.outstanding(demand.endpoints)} requests without an answer, and are to have "
+            f"{backlog.outstanding(demand.endpoints):.0f} requests without an answer, and are to have "
             f"{backlog.wanted(demand.endpoints):.0f}; {before}"
         )
     if not job.may_hold(demand):
@@ -55,7 +55,7 @@ def waiting(
     return f"is about to be placed; {before}"
 
 
-def unplaceable(line: Line, nodes: Nodes, gates: Gates) -> str:
+def unplaceable(line: Line, nodes: Nodes, gates: Gates, backlog: Backlog) -> str:
     """Say what tasks need that nothing in the cluster can give, and what there is."""
     demand = line.demand
     jobs = sorted(name for name, lane in line.by_job.items() if lane.size)
@@ -71,6 +71,12 @@ def unplaceable(line: Line, nodes: Nodes, gates: Gates) -> str:
                 f"{who}: each needs {slots:g} slots of gate {name!r}, whose limit is "
                 f"{gates[name].limit:g}; raise it with set_gate({name!r}, ...)"
             )
+    if demand.endpoints and not backlog.wanted(demand.endpoints):
+        closed = demand.endpoints[0]
+        return (
+            f"{who}: each sends requests to {' or '.join(demand.endpoints)}, which is closed; "
+            f"open it with set_gate({closed!r}, ...)"
+        )
     if line.above_quota:
         (job, *_) = line.above_quota
         return f"{who}: each needs {demand}, above its job's quota ({_quota(job)}); raise the quota"

@@ -126,13 +126,21 @@ class Rounds(Books):
         )
 
     def _is_blocked(self, line: Line) -> bool:
-        """Return whether a line waits for others to end, and not for its policy or for ever."""
-        return line.wait is None and self._is_possible(line)
+        """Return whether a line waits for others to end, and not for its policy or for ever.
+
+        Nor for a server that is down: what would be kept for it meanwhile, others can use.
+        """
+        if line.wait is not None or not self._is_possible(line):
+            return False
+        endpoints = line.demand.endpoints
+        return not endpoints or self.backlog.is_open(endpoints)
 
     def _is_possible(self, line: Line) -> bool:
         """Return whether a line's tasks can start once all that others hold has come back."""
-        gates = all(self.gates[name].could_ever(slots) for name, slots in line.demand.gates)
-        return gates and self.nodes.have_running(line.pool)
+        demand = line.demand
+        gates = all(self.gates[name].could_ever(slots) for name, slots in demand.gates)
+        servers = not demand.endpoints or self.servers.capacity(demand.endpoints) > 0
+        return gates and servers and self.nodes.have_running(line.pool)
 
     def _decide(self, line: Line, entry: Entry, starts: list[Start], now_s: float) -> None:
         """Ask the policy about a task for which there is room."""

@@ -67,7 +67,7 @@ class Servers:
         elif server.declared == (limit, ceiling):
             return
         server.declared = limit, ceiling
-        server.adaptive.ceiling = ceiling
+        server.adaptive.cap(ceiling)
         self.set_limit(endpoint, limit)
 
     def set_limit(self, endpoint: str, limit: float | None) -> None:

@@ -155,3 +155,14 @@ def test_a_model_server_may_write_the_answers(shown):
 def test_a_real_model_is_not_called_noise():
     """Only the models that were made here are random."""
     assert "noise" not in Writer("http://gpu-0:8000/v1", "Qwen/Qwen2.5-3B-Instruct").description
+
+
+def test_noise_gives_no_orders_to_a_terminal(tmp_path):
+    """Control characters in an answer are shown as what they are: unprintable."""
+    answers, story = tmp_path / "answers.jsonl", []
+    record = {"question": "Why?", "answer": "a\x1b[2J\x07b c", "answer_meta": {}}
+    answers.write_text(f"{json.dumps(record)}\n")
+
+    run._say_examples(answers, "noise", story.append)
+
+    assert "  A  a\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}b c" in story

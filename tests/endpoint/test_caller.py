@@ -413,10 +413,10 @@ def test_tokens_are_paced_by_what_the_server_counted(connect, context, clock):
 
 
 def test_a_share_slows_a_process_down(connect, context, clock):
-    """Told that half of the limit is its own, a caller sends half as often."""
+    """Told that half of the limit is its own, a process sends half as often."""
+    context.slots.share = 0.5
     with FakeChatServer() as server:
         caller = connect(server, requests_per_minute=60)
-        caller.set_share(0.5)
         aio.run(_ask_all(caller, context, 3))
 
     assert clock() == pytest.approx(4.0, abs=0.6)

@@ -16,13 +16,14 @@ def tries():
     return Tries(Limits(attempts=3, max_outage_s=100.0), RetryBudget(), "m")
 
 
-def after(tries, failure, *, is_down=False, others_answered=False, jitter=1.0):
+def after(tries, failure, *, is_down=False, is_probe=False, others_answered=False, jitter=1.0):
     """Count a try that failed; return how long to wait."""
     tries.sent += 1
     return tries.wait_after(
         failure,
         endpoint="http://gpu-0/v1",
         is_down=is_down,
+        is_probe=is_probe,
         others_answered=others_answered,
         jitter=jitter,
     )
@@ -53,6 +54,17 @@ def test_what_the_server_is_to_blame_for_does_not_count(tries, failure, is_down)
     after(tries, Broken("500"), jitter=0.0)
     with pytest.raises(CompletionError, match="23 attempts"):
         after(tries, Broken("500"))
+
+
+def test_a_record_that_breaks_probes_fails_though_the_server_counts_as_down(tries):
+    """It may be why the server counts as down; so it ends after its attempts, without a budget."""
+    after(tries, Broken("reset"), is_down=True, is_probe=True)
+    after(tries, Unreachable("refused"), is_down=True, is_probe=True)
+    after(tries, Broken("reset"), is_down=True, is_probe=True)
+
+    assert tries.budget.statistics() == (0, 0)
+    with pytest.raises(CompletionError, match="4 attempts, last: reset"):
+        after(tries, Broken("reset"), is_down=True, is_probe=True)
 
 
 def test_waits_for_a_downed_server_stay_short(tries):

@@ -9,6 +9,8 @@ from sage_dask.scheduling.dispatcher import Dispatcher
 from sage_dask.scheduling.nodes import WorkerInfo
 from sage_dask.scheduling.view import NodeView, TaskView, demand
 
+URL, OTHER_URL = "http://gpu-0:8000/v1", "http://gpu-1:8000/v1"
+
 IDLE = NodeView(
     name="n1",
     threads=4.0,
@@ -28,15 +30,27 @@ IDLE = NodeView(
 def task(key, job="rag/1", stage="embed", *, now=0.0, threads=1, **more):
     """Return a task that came at ``now``; its needs are as ``demand`` takes them."""
     needs = {name: more.pop(name, None) for name in ("resources", "gates", "workers")}
+    servers = more.pop("endpoints", ())
     return TaskView(
         key,
         job,
         stage,
-        demand(needs["resources"], needs["gates"], threads=threads, workers=needs["workers"]),
+        demand(
+            needs["resources"],
+            needs["gates"],
+            threads=threads,
+            workers=needs["workers"],
+            endpoints=servers,
+        ),
         arrived_s=now,
         ready_s=now,
         **more,
     )
+
+
+def asking(key, *endpoints, requests=4, **more):
+    """Return a task that takes no thread and sends requests, to the server ``URL`` by default."""
+    return task(key, threads=0, endpoints=endpoints or (URL,), requests=requests, **more)
 
 
 def worker(address, node=None, threads=1, **resources):

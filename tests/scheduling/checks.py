@@ -13,7 +13,7 @@ from sage_dask.scheduling.policy import Policy
 from sage_dask.scheduling.priority import Priority
 from sage_dask.scheduling.queue import Entry
 from sage_dask.scheduling.statistics import Start
-from sage_dask.scheduling.view import Key, TaskView
+from sage_dask.scheduling.view import Demand, Key, TaskView
 from tests.scheduling.model import EPSILON, TrueState, TrueWorker
 
 PATIENCE_S = 1.0
@@ -51,6 +51,7 @@ class Checks:
         assert true.has_room(worker, task.demand), f"{start.key}: no room on {worker}"
         assert true.gates_have_room(task.demand), f"{start.key}: a gate is full"
         assert true.quota_has_room(task), f"{start.key}: job {task.job} is at its quota"
+        assert self._servers_have_room(task.demand, EPSILON), f"{start.key}: enough requests"
         assert start.reason, "a start without a reason"
         if (pack := _packing(self.core.policy)) is not None and start.reason.count("kept for") == 0:
             self._check_opening(task, worker, pack)
@@ -85,6 +86,10 @@ class Checks:
         for job in core.jobs:
             for name, amount in job.held.items():
                 assert abs(amount - true.held_by_job(job.name, name)) < EPSILON
+        told = {name: lease.outstanding for name, lease in core.ledger.running.items()}
+        assert told == {name: hold.told for name, hold in true.running.items()}
+        told = {where: lease.outstanding for where, lease in core.ledger.abandoned.items()}
+        assert told == {where: hold.told for where, hold in true.abandoned.items()}
         core.validate()
 
     def _check_reservation(self) -> None:
@@ -101,9 +106,12 @@ class Checks:
         assert len(keeping) <= 1
         assert all(worker.withheld <= wanted.keys() for worker in keeping)
         task = self.true.waiting[entry.task.key]
-        assert self.true.is_possible(task.demand), f"a place is kept for {task}, which can not go"
-        # Each resource can be short once more, until it is kept too; so can the gates, once.
-        bound_s = (len(wanted) + bool(task.demand.gates)) * LONGEST_S
+        is_blocked = self.true.is_possible(task.demand) and self.true.is_open(task.demand)
+        assert is_blocked, f"a place is kept for {task}, which can not go"
+        # Each resource can be short once more, until it is kept too; so can the gates, once, and
+        # room for requests.
+        more = bool(task.demand.gates) + bool(task.demand.endpoints)
+        bound_s = (len(wanted) + more) * LONGEST_S
         if (pack := _packing(self.core.policy)) is not None:
             bound_s += pack.target_wait_s
         waited_s = self.true.now_s - self.reserved_since_s
@@ -119,6 +127,7 @@ class Checks:
             task
             for task in true.waiting.values()
             if true.is_possible(task.demand)
+            and true.is_open(task.demand)
             and true.quota_has_room(task)
             and not self._yields_within_its_job(task)
         ]
@@ -137,6 +146,8 @@ class Checks:
     def _check_work_conservation(self) -> None:
         """No task waits that could start, but for a reservation or by the word of ``pack``."""
         for task in self.true.waiting.values():
+            if not self._servers_have_room(task.demand, -EPSILON):
+                continue
             workers = self.true.workers_for(task)
             if task.key != self.reserved:
                 workers = [w for w in workers if not self._is_kept_from(task, w)]
@@ -188,6 +199,18 @@ class Checks:
         assert all(worker.free == worker.capacity for worker in core.nodes.workers.values())
 
     # What excuses a wait
+
+    def _servers_have_room(self, demand: Demand, tolerance: float) -> bool:
+        """Return whether fewer requests are left for a task's servers than there should be."""
+        if not demand.endpoints:
+            return True
+        limits, backlog = self.true.limits, self.core.backlog
+        wanted = {url: backlog.wanted((url,)) for url in limits}
+        for url, limit in limits.items():
+            assert wanted[url] >= 1.5 * limit
+            assert limit or not wanted[url]
+        there_should_be = sum(wanted[url] for url in demand.endpoints)
+        return self.true.outstanding(demand, wanted) < there_should_be + tolerance
 
     def _reserved_entry(self) -> Entry | None:
         return self.core._reservations.entry

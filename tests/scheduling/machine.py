@@ -24,7 +24,8 @@ from sage_dask.scheduling.nodes import WorkerInfo
 from sage_dask.scheduling.policies import make_policy
 from sage_dask.scheduling.policy import Policy
 from sage_dask.scheduling.view import Demand, Key, TaskView, demand
-from tests.scheduling.checks import DURATIONS_S, PATIENCE_S, Checks
+from tests.scheduling.checks import DURATIONS_S, PATIENCE_S
+from tests.scheduling.requesting import ENOUGH_REQUESTS, URLS, Requesting
 
 JOBS = ("rag/1", "rag/2", "etl/1")
 
@@ -54,6 +55,12 @@ DEMANDS = (
     demand(gates={"chat": 1, "db": 1}),
     demand(gates={"db": 2}),
     demand({"GPU": 1}, {"chat": 2}),
+    demand(threads=0),
+    demand(threads=0, endpoints=URLS[:1]),
+    demand(threads=0, endpoints=URLS[1:]),
+    demand(threads=0, endpoints=URLS),
+    demand(endpoints=URLS[:1]),
+    demand({"GPU": 1}, {"chat": 1}, threads=0, endpoints=URLS[:1]),
 )
 
 RESOURCES: tuple[dict[str, float], ...] = (
@@ -79,7 +86,7 @@ QUOTAS: tuple[dict[str, float], ...] = (
 _numbers = st.integers(0, 10_000)
 
 
-class DispatcherMachine(Checks, RuleBasedStateMachine):
+class DispatcherMachine(Requesting, RuleBasedStateMachine):
     """Every step is one event, ``dispatch``, and all checks."""
 
     make: ClassVar[Callable[..., Dispatcher]] = Dispatcher
@@ -101,6 +108,8 @@ class DispatcherMachine(Checks, RuleBasedStateMachine):
         for index in range(workers):
             self._join(number + index, 1 + (number + index) % 3, RESOURCES[(number + index) % 5])
         self._set_gate("chat", 3.0)
+        for index, url in enumerate(URLS):
+            self._set_server(url, 2 + 3 * index)
         for index, what in enumerate(kinds):
             job, stage = JOBS[index % 3], sorted(DURATIONS_S)[(number + index) % 3]
             for _ in range(2):
@@ -306,6 +315,7 @@ class DispatcherMachine(Checks, RuleBasedStateMachine):
         if not hasattr(self, "core"):
             return
         self._open_everything()
+        self.answer_everything()
         most = 4 * (self.num_tasks + 1)
         for _ in range(most):
             if not self.true.waiting and not self.true.running and not self.true.abandoned:
@@ -315,6 +325,7 @@ class DispatcherMachine(Checks, RuleBasedStateMachine):
             self._advance(next_s)
         assert not self.true.waiting, f"livelock: {sorted(self.true.waiting)} still wait"
         self.check_nothing_is_left()
+        self.check_no_slots_are_left()
 
     # How events reach both
 
@@ -332,7 +343,9 @@ class DispatcherMachine(Checks, RuleBasedStateMachine):
         self.num_tasks += 1
         key, now_s = f"task-{self.num_tasks}", self.true.now_s
         rank = (depth, self.num_tasks)
-        self._ready(TaskView(key, job, stage, what, priority, now_s, now_s, rank))
+        requests = 1 + self.num_tasks % 6 if what.endpoints else 0
+        about = {"arrived_s": now_s, "ready_s": now_s, "rank": rank, "requests": requests}
+        self._ready(TaskView(key, job, stage, what, priority, **about))
 
     def _ready(self, task: TaskView) -> None:
         self.true.waiting[task.key] = task
@@ -376,7 +389,9 @@ class DispatcherMachine(Checks, RuleBasedStateMachine):
             self.note_disturbance()
         for start in self.core.dispatch(self.true.now_s):
             self.follow(start)
+        self.allot()
         self.check()
+        self._check_requests()
 
     # What is left to run in the end
 
@@ -398,6 +413,8 @@ class DispatcherMachine(Checks, RuleBasedStateMachine):
             core.worker_running(worker.address, True)
         for name in true.gates:
             self._set_gate(name, ENOUGH_SLOTS)
+        for url in URLS:
+            self._set_server(url, ENOUGH_REQUESTS)
         for job in JOBS:
             true.quotas[job] = {}
             core.set_quota(job, {})

@@ -6,6 +6,7 @@ less what tasks hold, added up anew whenever it is asked.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -47,6 +48,10 @@ class Hold:
     task: TaskView
     worker: str
     ends_s: float
+    left: int = 0
+    """Requests without an answer, sent or not."""
+    told: int = 0
+    """Requests that the dispatcher believes to be left, by the last report that reached it."""
 
 
 @dataclass
@@ -65,6 +70,10 @@ class TrueState:
     """Ran on a worker that left, and are not ready again."""
     ended: set[Key] = field(default_factory=set)
     withdrawn: dict[Key, TaskView] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
+    """Requests that each server takes at once."""
+    down: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By worker: servers that are down, as it last said."""
     nodes_idle_since: dict[str, float] = field(default_factory=dict)
     """When each node without tasks became so."""
     nodes_used: set[str] = field(default_factory=set)
@@ -101,7 +110,40 @@ class TrueState:
         """Return the number of runs on a node."""
         return sum(1 for hold in self.holds() if self.node_of(hold.worker) == node)
 
+    def outstanding(self, demand: Demand, wanted: Mapping[str, float]) -> float:
+        """Return the requests that are believed to be left for the servers of a task.
+
+        Args:
+            demand: What the task needs.
+            wanted: By server: how many there should be, as which others' requests are divided.
+        """
+        total = 0.0
+        for hold in self.holds():
+            servers = hold.task.demand.endpoints
+            common = [endpoint for endpoint in servers if endpoint in demand.endpoints]
+            if common:
+                in_all = sum(wanted[endpoint] for endpoint in servers)
+                part = sum(wanted[endpoint] for endpoint in common)
+                total += hold.told * (part / in_all if in_all else len(common) / len(servers))
+        return total
+
+    def left(self, worker: str) -> Counter[Key]:
+        """Return the requests that are left of each task on a worker, wanted or not."""
+        return Counter({h.task.key: h.left for h in self.holds() if h.worker == worker})
+
+    def find(self, key: Key, worker: str) -> Hold | None:
+        """Return a run of a task on a worker, wanted or not."""
+        hold = self.running.get(key)
+        return hold if hold and hold.worker == worker else self.abandoned.get((key, worker))
+
     # What has room
+
+    def is_open(self, demand: Demand) -> bool:
+        """Return whether a task needs no server, or one that takes requests."""
+        return not demand.endpoints or any(
+            self.limits[e] and not any(e in down for down in self.down.values())
+            for e in demand.endpoints
+        )
 
     def has_room(self, worker: TrueWorker, demand: Demand) -> bool:
         """Return whether a worker has everything free that a task needs of it."""
@@ -149,7 +191,9 @@ class TrueState:
             for name, slots in demand.gates
             if (limit := self.gates.get(name)) is not None
         )
-        return gates and any(w.is_running and w.supplies(demand) for w in self.workers.values())
+        servers = not demand.endpoints or any(self.limits[e] for e in demand.endpoints)
+        able = (w for w in self.workers.values() if w.is_running and w.supplies(demand))
+        return gates and servers and any(able)
 
     def is_worth_a_word(self, task: TaskView) -> bool:
         """Return whether a task waits for what will not come by itself."""
@@ -200,13 +244,15 @@ class TrueState:
                 del self.abandoned[key, worker]
         self._note_idle(node)
         del self.workers[address]
+        self.down.pop(address, None)
         return lost
 
     def start(self, key: Key, worker: str, takes_s: float) -> None:
         """Move a waiting task to a worker, which may still be at it from before."""
         task = self.waiting.pop(key)
         self.abandoned.pop((key, worker), None)
-        self.running[key] = Hold(task, worker, self.now_s + takes_s)
+        number = task.requests if task.demand.endpoints else 0
+        self.running[key] = Hold(task, worker, self.now_s + takes_s, number, number)
         self.nodes_idle_since.pop(self.node_of(worker), None)
         self.nodes_used.add(self.node_of(worker))
 

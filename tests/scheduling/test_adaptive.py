@@ -262,7 +262,7 @@ def test_a_ceiling_may_fall():
     """The limit falls with it."""
     limit = AdaptiveLimit(start=64)
 
-    limit.ceiling = 32
+    limit.cap(32)
 
     assert limit.limit == 32
     assert "AdaptiveLimit 32.0" in repr(limit)

@@ -164,10 +164,7 @@ class ContinuousBatching:
         work = sequence.work
         sequence.computed = self._prefixes.known(work.blocks, work.prompt_tokens)
         tokens = min(sequence.missing, budget)
-        if self._grow(sequence, tokens):
-            return tokens
-        sequence.computed = 0
-        return 0
+        return tokens if self._grow(sequence, tokens) else 0
 
     def _grow(self, sequence: _Sequence, tokens: int) -> bool:
         """Take the blocks that more tokens need, or none if there are too few."""
@@ -182,7 +179,6 @@ class ContinuousBatching:
         """Send the newest sequence back to the head of the queue, to be computed again."""
         sequence = self._running[-1]
         self._leave(sequence)
-        sequence.computed = 0
         self._waiting.appendleft(sequence)
         self._preemptions += 1
         return sequence

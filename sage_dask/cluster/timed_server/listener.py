@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from sage_dask.cluster.timed_server.app import TimedApp
@@ -57,9 +58,8 @@ class Listener:
         self._site: Any = None
         self._changes: set[asyncio.Task[None]] = set()
         self._returns: asyncio.TimerHandle | None = None
-        self.world = World(
-            options, go_down=self.go_down, die=die or (lambda: self.go_down(math.inf))
-        )
+        go_down = partial(self._soon, self.go_down)
+        self.world = World(options, go_down=go_down, die=die or partial(go_down, math.inf))
         self._runner: Any = None
 
     async def start(self) -> None:
@@ -72,7 +72,7 @@ class Listener:
             shutdown_timeout=0.0,
         )
         await self._runner.setup()
-        await self._open()
+        await self.come_back()
 
     async def stop(self) -> None:
         """Reset what is open, and answer no more."""
@@ -82,36 +82,31 @@ class Listener:
         await self._runner.cleanup()
         self.world.driver.close()
 
-    def go_down(self, for_s: float) -> None:
+    async def go_down(self, for_s: float) -> None:
         """Be gone for a while from now on: connections are reset, and new ones refused."""
-        self._change(self._close())
         if self._returns is not None:
             self._returns.cancel()
         self._returns = None
         if not math.isinf(for_s):
-            self._returns = self._loop.call_later(for_s, self.come_back)
+            self._returns = self._loop.call_later(for_s, self._soon, self.come_back)
+        site, self._site = self._site, None
+        if site is not None:
+            await site.stop()
+        self._reset_connections()
 
-    def come_back(self) -> None:
-        """Answer again."""
-        self._change(self._open())
-
-    def _change(self, change: Any) -> None:
-        task = self._loop.create_task(change)
-        self._changes.add(task)  # The loop itself holds tasks only weakly.
-        task.add_done_callback(self._changes.discard)
-
-    async def _open(self) -> None:
+    async def come_back(self) -> None:
+        """Answer again, if it is gone."""
         if self._site is None:
             self._site = self._web.TCPSite(
                 self._runner, self._host, self._port, backlog=1024, reuse_port=True
             )
             await self._site.start()
 
-    async def _close(self) -> None:
-        site, self._site = self._site, None
-        if site is not None:
-            await site.stop()
-        self._reset_connections()
+    def _soon(self, change: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        """Begin a change from where nobody can wait for it."""
+        task = self._loop.create_task(change(*arguments))
+        self._changes.add(task)  # The loop itself holds tasks only weakly.
+        task.add_done_callback(self._changes.discard)
 
     def _reset_connections(self) -> None:
         for connection in list(self._runner.server.connections):

@@ -112,11 +112,11 @@ class TimedServer:
 
     def outage(self, seconds: float) -> None:
         """Be gone for a while from now on; infinite until ``recover``."""
-        self._call(lambda listener: listener.go_down(seconds))
+        self._run(self._running().go_down(seconds))
 
     def recover(self) -> None:
         """End an outage, a brown-out, or the fault ``die``."""
-        self._call(Listener.come_back)
+        self._run(self._running().come_back())
         self.brown_out(1, 0)
 
     async def _start(self) -> Listener:
@@ -124,11 +124,14 @@ class TimedServer:
         await listener.start()
         return listener
 
+    def _running(self) -> Listener:
+        if self._listener is None:
+            raise RuntimeError("TimedServer: it does not run; use it in 'with'")
+        return self._listener
+
     def _call(self, function: Callable[[Listener], T]) -> T:
         """Call a function on the loop's thread."""
-        listener = self._listener
-        if listener is None:
-            raise RuntimeError("TimedServer: it does not run; use it in 'with'")
+        listener = self._running()
 
         async def call() -> T:
             return function(listener)

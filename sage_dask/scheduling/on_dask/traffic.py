@@ -42,8 +42,8 @@ class Traffic:
 
     def release(self) -> None:
         """Let workers send what they like: nobody will allot them anything any more."""
-        for worker in self._linked & self._host.scheduler.stream_comms.keys():
-            self._host.scheduler.worker_send(worker, {"op": ALLOT, "slots": None, "version": 0})
+        for worker in self._linked:
+            self._tell_worker(worker, None, 0)
 
     def report(self, worker: str, pickled: bytes) -> None:
         """Take a worker's report; the first one opens the line to it."""
@@ -53,14 +53,15 @@ class Traffic:
         host.dispatcher.requests_reported(worker, pickle.loads(pickled), time.monotonic())
         if worker not in self._linked:
             self._linked.add(worker)
-            if worker in self._latest:
-                self._send(worker, self._latest[worker])
+            self._send_to_all()
         host.kick()
 
     def forget(self, worker: str) -> None:
         """Forget a worker that is gone."""
-        self._linked.discard(worker)
         self._latest.pop(worker, None)
+        if worker in self._linked:
+            self._linked.remove(worker)
+            self._send_to_all()
 
     def allot(self, now_s: float) -> None:
         """Tell workers what the dispatcher allots to them, where that has changed."""
@@ -72,8 +73,24 @@ class Traffic:
 
     def _send(self, worker: str, allotment: Allotment) -> None:
         slots = {endpoint: dict(by_job) for endpoint, by_job in allotment.slots.items()}
-        message = {"op": ALLOT, "slots": slots, "version": allotment.version}
-        self._host.scheduler.worker_send(worker, message)
+        self._tell_worker(worker, slots, allotment.version)
+
+    def _send_to_all(self) -> None:
+        """Say again what everyone has: with a worker more or less, shares are others."""
+        for worker in self._linked & self._latest.keys():
+            self._send(worker, self._latest[worker])
+
+    def _tell_worker(
+        self, worker: str, slots: Mapping[str, Mapping[str, int]] | None, version: int
+    ) -> None:
+        scheduler = self._host.scheduler
+        if worker not in scheduler.stream_comms:
+            # It is being removed, of which we hear a moment later.
+            return
+        # Rate limits are divided evenly among those who send at all.
+        share = 1 / max(len(self._linked), 1)
+        message = {"op": ALLOT, "slots": slots, "version": version, "share": share}
+        scheduler.worker_send(worker, message)
 
     def _tell(self, now_s: float) -> None:
         """Tell clients how the servers are doing, when that has changed and not too often."""

@@ -45,8 +45,11 @@ class WorkerSlots:
         # The first report tells the scheduler that messages will be understood here.
         self._loop.call_soon_threadsafe(self._report)
 
-    def _allotted(self, slots: Mapping[str, Mapping[str, int]] | None, version: int) -> None:
+    def _allotted(
+        self, slots: Mapping[str, Mapping[str, int]] | None, version: int, share: float
+    ) -> None:
         """Take what the dispatcher allotted, None for its farewell; on Dask's loop."""
+        self.slots.share = share
         if slots is None:
             self._loop.call_soon_threadsafe(self.slots.free)
         else:

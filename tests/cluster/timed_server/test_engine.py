@@ -99,6 +99,33 @@ def test_short_memory_sends_the_newest_back_to_compute_its_tokens_again():
     assert engine.statistics().kv_usage == 0.0
 
 
+def test_who_was_sent_back_goes_on_before_those_who_wait():
+    """It arrived before them, and has waited already."""
+    engine = engine_of(kv_tokens=64, seats=2)
+    for key, tokens in (("old", 32), ("new", 32), ("third", 1)):
+        engine.submit(Work(key, 16, tokens), 0.0)
+
+    done = finished(engine)
+
+    assert engine.statistics().preemptions == 1
+    # There was a free block for the third all along.
+    assert done["third"] > done["old"]
+
+
+def test_nobody_joins_in_the_step_in_which_memory_was_short():
+    """What one gave up is for those who run; who joined would be the next to give up."""
+    engine = engine_of(kv_tokens=64, max_batched_tokens=17)
+    engine.submit(Work("old", 16, 32), 0.0)
+    engine.submit(Work("new", 16, 32), 0.0)
+    at_s = 0.0
+    while not engine.statistics().preemptions:
+        at_s += 1.0
+        engine.advance(at_s)
+
+    # A part of its prompt, as long as a step allows, would fit the block that is left.
+    assert (engine.statistics().running, engine.statistics().waiting) == (1, 1)
+
+
 def test_a_waiting_prompt_that_does_not_fit_keeps_those_behind_it_waiting():
     """Memory is given in order of arrival, so that a long prompt is not overtaken for ever."""
     engine = engine_of(kv_tokens=64)

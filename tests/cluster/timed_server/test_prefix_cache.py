@@ -24,16 +24,28 @@ def test_one_token_is_always_left_to_compute():
 
 
 def test_the_end_of_the_oldest_prefix_goes_first():
-    """Beginnings are worth more, as other prompts may share them; and use keeps them."""
+    """Beginnings are worth more, as other prompts may share them."""
     cache = PrefixCache(3)
     cache.remember((1, 2))
-    cache.known((1,), num_tokens=17)
 
     cache.remember((5, 6))
 
     assert len(cache) == 3
     assert cache.known((1, 2), num_tokens=100) == 16
     assert cache.known((5, 6), num_tokens=100) == 32
+
+
+def test_what_is_used_is_kept():
+    """The least recently used goes, and a lookup is a use."""
+    cache = PrefixCache(2)
+    cache.remember((1,))
+    cache.remember((2,))
+    cache.known((1,), num_tokens=17)
+
+    cache.remember((3,))
+
+    assert cache.known((1,), num_tokens=17) == 16
+    assert cache.known((2,), num_tokens=17) == 0
 
 
 def test_no_room_means_no_cache():

@@ -45,9 +45,9 @@ def test_the_engine_of_tokens_answers_as_well(chat, is_streamed):
 
 
 def test_a_repeated_prefix_is_told_as_cached(chat):
-    """The second time the prompt is known, its last block apart."""
+    """The second time the prompt is known; that its own answers share it does not count."""
     with TimedServer(latency_s=0.0) as server:
-        answers = [chat(server, "x" * 640).body["usage"] for _ in range(2)]
+        answers = [chat(server, "x" * 640, n=2).body["usage"] for _ in range(2)]
 
     cached = [usage["prompt_tokens_details"]["cached_tokens"] for usage in answers]
     assert cached == [0, 160]
