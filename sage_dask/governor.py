@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from sage_dask import aio
 from sage_dask.endpoint.address import check_endpoint, is_endpoint
@@ -33,6 +34,9 @@ _WINDOWS = 2.5
 # The one worker there is.
 _SELF = "self"
 
+# Who has requests, and for which servers: a job and endpoints.
+_Asker: TypeAlias = tuple[str, tuple[str, ...]]
+
 
 class Governor:
     """Divides the slots of model servers among the jobs of this process.
@@ -45,7 +49,7 @@ class Governor:
         self.slots.allot({}, 0)
         self.slots.on_change = self._gather
         self._servers = Servers()
-        self._outstanding: dict[tuple[str, tuple[str, ...]], int] = {}
+        self._outstanding: dict[_Asker, int] = {}
         self._is_due = False
         self._asking: asyncio.Task[None] | None = None
 
@@ -55,8 +59,8 @@ class Governor:
         """Return what makes contexts for the stages of one task of a job."""
         if not endpoints:
             return RequestContext
-        aio.background_loop().call_soon_threadsafe(self._declare, dict(endpoints))
         asker = (job, tuple(endpoints))
+        aio.background_loop().call_soon_threadsafe(self._declare, asker, dict(endpoints))
         return lambda: RequestContext(self.slots, job, asker)
 
     def set_limits(self, limits: Mapping[str, float]) -> None:
@@ -73,7 +77,11 @@ class Governor:
         """Return for how long a server has been down; None where it is not."""
         return self.slots.down_s(endpoint)
 
-    def _declare(self, endpoints: Mapping[str, RequestLimit]) -> None:
+    def _declare(self, asker: _Asker, endpoints: Mapping[str, RequestLimit]) -> None:
+        """Note what a job asks of its servers, once: the latest job to come decides."""
+        if asker in self._outstanding:
+            return
+        self._outstanding[asker] = 0
         for endpoint, limit in endpoints.items():
             self._servers.declare(endpoint, limit=limit.fixed, ceiling=limit.ceiling)
         self._govern()

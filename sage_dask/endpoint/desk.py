@@ -6,6 +6,7 @@ and when to give up.  It neither waits nor starts anything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from sage_dask.endpoint.line import Line, Waiter
@@ -16,13 +17,15 @@ from sage_dask.endpoint.traffic import Traffic
 class Desk:
     """The waiting requests of one job, and the replicas that any of them may go to."""
 
-    def __init__(self, job: str, traffic: Sequence[Traffic]) -> None:
+    def __init__(self, job: str, traffic: Sequence[Traffic], since_s: float = -math.inf) -> None:
         if not traffic:
             raise ValueError(f"job {job!r} asks for a slot of no endpoint; name at least one")
         self.job = job
         self.endpoints = tuple(each.endpoint for each in traffic)
         self.line = Line(self.endpoints)
         self._traffic = traffic
+        self._since_s = since_s
+        """When the job first asked here; its patience begins then, however long others waited."""
         self.note_usable()
 
     def route(self, key: bytes | None, now_s: float) -> Traffic | None:
@@ -54,9 +57,9 @@ class Desk:
         self.line.use(tuple(usable))
 
     def is_given_up(self, max_outage_s: float, now_s: float) -> bool:
-        """Return whether all replicas have been down for so long."""
+        """Return whether all replicas have been down for so long, while this job was there."""
         down_s = self._down_s(now_s)
-        return down_s is not None and down_s >= max_outage_s
+        return down_s is not None and min(down_s, now_s - self._since_s) >= max_outage_s
 
     def outage(self, now_s: float) -> str:
         """Say what is down, for how long, and what to do."""
@@ -78,7 +81,7 @@ class Desk:
             if each.breaker.is_open and each.has_slot(self.job):
                 yield each.breaker.next_probe_s
         if (down_s := self._down_s(now_s)) is not None:
-            yield now_s + max_outage_s - down_s
+            yield max(now_s - down_s, self._since_s) + max_outage_s
 
     def _down_s(self, now_s: float) -> float | None:
         """Return for how long all replicas have been down; None if one of them is not."""

@@ -56,7 +56,7 @@ class Broken:
 
 Failure: TypeAlias = Fatal | Refused | Busy | Unreachable | Broken
 
-_WRONG_ADDRESS = (
+WRONG_ADDRESS = (
     "there is no such model or path: endpoint=... usually ends in '/v1', and "
     "GET <endpoint>/models lists what model=... may be"
 )
@@ -64,8 +64,8 @@ _MENDS = {
     401: "the key was refused: give the name of the variable that holds it as api_key_env=...",
     402: "the account has no credit left: top it up, then run again",
     403: "the key may not use this model: ask for access, or choose another model=...",
-    404: _WRONG_ADDRESS,
-    405: _WRONG_ADDRESS,
+    404: WRONG_ADDRESS,
+    405: WRONG_ADDRESS,
     407: "a proxy stands in between: give an endpoint that workers reach without one",
 }
 _REDIRECT = "give the address where it leads as endpoint=... (the key is not carried along)"

@@ -102,6 +102,8 @@ class RequestSlots:
         self._desks: dict[tuple[str, tuple[str, ...]], Desk] = {}
         self._outstanding: dict[Hashable, int] = {}
         self._max_outage_s: dict[frozenset[str], float] = {}
+        self._since_s: dict[str, float] = {}
+        """By job: when it first asked.  A run after one that gave up must try for itself."""
         self._is_governed = False
         self._version = 0
         self._arrivals = 0
@@ -147,7 +149,8 @@ class RequestSlots:
                 instructions; requests with the same one prefer the same replica.
 
         Raises:
-            StopRun: All endpoints have been down for longer than ``configure`` allowed.
+            StopRun: All endpoints have been down for longer than ``configure`` allowed, since the
+                job first asked for a slot.
         """
         now_s = self._clock()
         desk = self._desk_of(job, tuple(dict.fromkeys(endpoints)))
@@ -324,7 +327,8 @@ class RequestSlots:
     def _desk_of(self, job: str, endpoints: tuple[str, ...]) -> Desk:
         desk = self._desks.get((job, endpoints))
         if desk is None:
-            desk = Desk(job, tuple(map(self._traffic_to, endpoints)))
+            since_s = self._since_s.setdefault(job, self._clock())
+            desk = Desk(job, tuple(map(self._traffic_to, endpoints)), since_s)
             self._desks[job, endpoints] = desk
         return desk
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +19,7 @@ from sage_dask.endpoint import connections
 from sage_dask.endpoint.deadlines import Deadlines, Part
 from sage_dask.endpoint.failure import (
     MOST_SAID_CHARS,
+    WRONG_ADDRESS,
     Broken,
     Failure,
     Fatal,
@@ -123,13 +126,19 @@ class Transport:
             content = self._key.redact_answer(answer.content) if self._key else answer.content
             body = parsed(content)
             if isinstance(body, Unparsable):
-                text = content[:_MOST_ERROR_BYTES].decode("utf-8", "replace")
-                shown = self._redact(text)[:MOST_SAID_CHARS]
-                return Broken(f"the answer is no JSON: {shown!r}")
+                return self._no_answer(answer, content, answered_before)
         error = error_in(body, self._redact)
         if error is not None:
             return error
         return Reply(self._clean(body) if answer.assembly is not None else body)
+
+    def _no_answer(self, answer: Incoming, content: bytes, answered_before: bool) -> Failure:
+        """Return what status 200 means with a body that is no JSON."""
+        text = content[:_MOST_ERROR_BYTES].decode("utf-8", "replace")
+        said = f"the answer is no JSON: {self._redact(text)[:MOST_SAID_CHARS]!r}"
+        if answer.headers.get("Content-Type", "").startswith("text/html") and not answered_before:
+            return Fatal(said, WRONG_ADDRESS)  # A page for people, such as one to log in.
+        return Broken(said)
 
     def _refusal(self, answer: Incoming, answered_before: bool) -> Failure:
         content = answer.content[:_MOST_ERROR_BYTES].decode("utf-8", "replace")
@@ -159,6 +168,8 @@ class Transport:
                 f"its certificate is not trusted: {reason}",
                 "have SSL_CERT_FILE on the workers name a bundle with the authority that signed it",
             )
+        if "WRONG_VERSION_NUMBER" in reason:
+            return Fatal("its port does not speak TLS", "begin endpoint=... with 'http://'")
         if isinstance(error, self._aiohttp.ClientConnectorError):
             return Unreachable(reason)
         if isinstance(error, self._aiohttp.ClientPayloadError):
@@ -197,7 +208,12 @@ class _Watch:
 
 def _reason(error: BaseException) -> str:
     """Return what went wrong in the system's words, or else in those of the library."""
+    # A connection that did not come about: the library's own words around it say less.
+    error = getattr(error, "os_error", error)
     number = getattr(error, "errno", None)
-    if isinstance(number, int) and number > 0:
+    # TLS and name look-up count their errors in ways of their own.
+    if isinstance(number, int) and number > 0 and not isinstance(error, ssl.SSLError):
         return os.strerror(number).lower()
+    if isinstance(error, socket.gaierror) and error.strerror:
+        return f"no such host: {error.strerror.lower()}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -94,11 +94,15 @@ class Remote(Declared, Operator):
             raise PlanError(
                 f"{name}: endpoint={self.endpoint!r} names a server twice; once will do"
             )
-        for parameter in (*_AT_LEAST_ONE, *_POSITIVE):
+        for parameter in _AT_LEAST_ONE:
             value = getattr(self, parameter)
-            if value is not None and (value < 1 if parameter in _AT_LEAST_ONE else value <= 0):
-                wanted = "at least 1" if parameter in _AT_LEAST_ONE else "more than 0"
-                raise PlanError(f"{name}: {parameter}={value} must be {wanted}")
+            if value is not None and (type(value) is not int or value < 1):
+                raise PlanError(f"{name}: {parameter}={value!r} must be a whole number, at least 1")
+        for parameter in _POSITIVE:
+            value = getattr(self, parameter)
+            # "not >" refuses NaN as well, which no time or rate would ever reach.
+            if value is not None and (type(value) not in (int, float) or not value > 0):
+                raise PlanError(f"{name}: {parameter}={value!r} must be a number, more than 0")
         if clash := self._not_extra & set(self.extra):
             raise PlanError(
                 f"{name}: extra can not set {listed(clash)}; use the parameter of that name "

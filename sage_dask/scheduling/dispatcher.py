@@ -314,6 +314,7 @@ class Dispatcher(Rounds):
             self._check_end(lease, now_s)
         self.gates.drop_unused()
         self.backlog.tick(now_s)
+        self.servers.drop_unused(now_s)
         self.queue.drop_spare_lines()
         self.nodes.keep_pools({demand.fit for demand in self.queue.lines})
         # Measurements go stale, and evidence against slow nodes fades.

@@ -22,6 +22,9 @@ from sage_dask.scheduling.claims import Allotment, WorkerClaims
 __all__ = ["Allotment", "ServerStatistics", "Servers", "Share", "Want"]
 
 _POLL_S = 1.0
+
+# A server that was of no use for this long is asked anew how much it takes.
+_UNUSED_S = 600.0
 # A timer that rings a little early is on time.
 _EARLY_S = 0.02
 
@@ -99,6 +102,16 @@ class Servers:
     def keep_workers(self, workers: Collection[str]) -> None:
         """Forget all workers but these, as some may have left unseen."""
         self._workers = {name: own for name, own in self._workers.items() if name in workers}
+
+    def drop_unused(self, now_s: float) -> None:
+        """Forget servers that nobody wanted anything of for long; limits by hand stay."""
+        self._servers = {
+            endpoint: server
+            for endpoint, server in self._servers.items()
+            if self._is_busy(endpoint)
+            or server.is_fixed_by_hand
+            or not _UNUSED_S < now_s - server.polled_s < math.inf
+        }
 
     def allot(
         self, wants: Sequence[Want], shares: Mapping[str, Share], now_s: float
@@ -275,6 +288,11 @@ class _Server:
         self.fixed: int | None = None
         self.gauges: Gauges | None = None
         self.polled_s = -math.inf
+
+    @property
+    def is_fixed_by_hand(self) -> bool:
+        """Whether its limit is another than was declared."""
+        return self.fixed is not None and (self.declared is None or self.fixed != self.declared[0])
 
     @property
     def limit(self) -> int:

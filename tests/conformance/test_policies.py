@@ -67,6 +67,8 @@ def choice(request):
     return request.param()
 
 
+URL = "http://gpu-0:8000/v1"
+
 NEEDS = [
     demand(),
     demand(threads=2),
@@ -74,6 +76,9 @@ NEEDS = [
     demand({"LLM": 2}, {"llm": 1}),
     demand(gates={"llm": 1, "db": 1}),
     demand(workers=frozenset({"w1", "w4"})),
+    demand(threads=0),
+    demand(threads=0, endpoints=(URL,)),
+    demand({"GPU": 1}, {"db": 1}, threads=0, endpoints=(URL,)),
 ]
 KINDS = [{}, {"GPU": 2}, {"LLM": 4}, {"GPU": 1, "LLM": 2}]
 
@@ -95,6 +100,7 @@ class Life:
         self.num_tasks = 0
         self.core.set_gate("llm", 2)
         self.core.set_gate("db", 1)
+        self.core.set_gate(URL, 4)
 
     def live(self, steps):
         """Let things happen, then see that they came to an end."""
@@ -120,6 +126,7 @@ class Life:
                 ready_s=self.now,
                 inputs=where,
                 inputs_bytes=size,
+                requests=3,
             )
             self.waiting[task.key] = task
             self.core.task_ready(task, self.now)
@@ -283,6 +290,20 @@ def test_work_that_waits_follows_a_policy_switched_to_and_none_is_lost(seed, fir
         assert made_by <= {make_policy(policy).name}
 
     life.see_out()
+
+
+def test_tasks_that_take_no_thread_start_where_all_threads_are_busy(choice):
+    """However the policy sees a full node, what only waits for a server can go there."""
+    core = Dispatcher(choice)
+    core.worker_joined(WorkerInfo("w", "m", 1), 0.0)
+    core.task_ready(TaskView("computes", "a/1", "embed"), 0.0)
+    core.dispatch(0.0)
+    for key in range(3):
+        what = demand(threads=0, endpoints=(URL,))
+        core.task_ready(TaskView(key, "a/1", "generate", what, requests=1), 1.0)
+
+    assert [start.key for start in core.dispatch(1.0)] == [0, 1, 2]
+    core.validate()
 
 
 def test_overload_is_served_to_the_end(choice):

@@ -458,6 +458,48 @@ def test_an_outage_that_lasts_too_long_stops_all_who_wait():
     run(main())
 
 
+def test_a_run_after_one_that_gave_up_tries_for_itself():
+    """The server was started again meanwhile, as the message asked, and serves the next run."""
+
+    async def main() -> None:
+        slots = _slots(rag=4, again=4)
+        slots.configure([_A], max_outage_s=60.0)
+
+        async def insist() -> None:
+            while True:
+                (await slots.acquire([_A], "rag", "task")).release("failed")
+
+        with pytest.raises(StopRun, match="for 60 s"):
+            await insist()
+
+        (await slots.acquire([_A], "again", "task")).release("ok")
+
+        assert slots.down_s(_A) is None
+
+    run(main())
+
+
+def test_a_run_that_begins_within_an_outage_waits_as_long_as_any():
+    """What others waited before does not count, and it gives up in the end, too."""
+
+    async def main() -> None:
+        slots = _slots(rag=4, again=4)
+        slots.configure([_A], max_outage_s=60.0)
+        await _fail(slots)
+        await asyncio.sleep(50.0)
+
+        async def insist() -> None:
+            while True:
+                (await slots.acquire([_A], "again", "task")).release("failed")
+
+        with pytest.raises(StopRun, match="for 110 s"):
+            await insist()
+
+        assert now_s() == pytest.approx(110.0)
+
+    run(main())
+
+
 def test_a_later_job_finds_out_for_itself_whether_the_server_is_back():
     """What an earlier run left behind stops nobody who comes long after it."""
 

@@ -180,17 +180,34 @@ def test_nobody_listening_is_unreachable(transport):
 
 
 def test_a_host_without_an_address_is_unreachable(transport):
-    """A name that stands for nothing is told as such."""
-    assert isinstance(post(transport(), "http://nowhere.invalid/v1"), Unreachable)
+    """A name that stands for nothing is told as such, in the system's words."""
+    failure = post(transport(), "http://nowhere.invalid/v1")
+
+    assert isinstance(failure, Unreachable)
+    assert failure.said.startswith("no such host: ")
 
 
 def test_a_server_without_encryption_is_not_sent_the_key(transport):
-    """HTTPS to a server that speaks plain HTTP comes to no connection."""
+    """HTTPS to a server that speaks plain HTTP stops the run, and the mend is told."""
     with FakeChatServer() as server:
         failure = post(transport(), server.endpoint.replace("http:", "https:"))
 
-    assert isinstance(failure, Unreachable)
+    mend = "begin endpoint=... with 'http://'"
+    assert failure == Fatal("its port does not speak TLS", mend)
     assert server.authorizations == []
+
+
+@pytest.mark.parametrize(("answered_before", "kind"), [(False, Fatal), (True, Broken)])
+def test_a_page_for_people_is_a_wrong_address(transport, wire, answered_before, kind):
+    """Status 200 with a page stops the run; from a server that was fine before it may pass."""
+    server = wire.serve(
+        [wire.whole("<html>Log in</html>", Content_Type="text/html; charset=utf-8")]
+    )
+
+    failure = post(transport(), server, answered_before=answered_before)
+
+    assert isinstance(failure, kind)
+    assert failure.said == "the answer is no JSON: '<html>Log in</html>'"
 
 
 def test_connecting_has_a_deadline_of_its_own(transport):

@@ -405,6 +405,7 @@ class DispatcherMachine(Requesting, RuleBasedStateMachine):
             if address in true.workers:
                 core.worker_left(address, true.now_s)
                 true.leave(address)
+                self.senders.pop(address, None)
             info = replace(PLENTY, address=address, node=f"plenty-{index}")
             true.join(info)
             core.worker_joined(info, true.now_s)

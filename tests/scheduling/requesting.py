@@ -38,6 +38,11 @@ class Sender:
     inbox: deque[Allotment] = field(default_factory=deque)
     outbox: deque[RequestReport] = field(default_factory=deque)
 
+    @property
+    def told(self) -> Allotment:
+        """What was sent to it last."""
+        return self.inbox[-1] if self.inbox else self.slots
+
     def under_way(self) -> Counter[tuple[str, str]]:
         """Return how many requests are under way, by server and job."""
         total: Counter[tuple[str, str]] = Counter()
@@ -54,6 +59,8 @@ class Requesting(Checks):
         self.senders: dict[str, Sender] = {}
         self.bounds: dict[str, int] = {}
         """What may be claimed of each server: its limit, or what was when that fell."""
+        self.stale: list[tuple[str, RequestReport]] = []
+        """Reports of workers that are gone, under way still."""
 
     def _settle(self, *, disturbed: bool = False) -> None:
         raise NotImplementedError
@@ -66,11 +73,14 @@ class Requesting(Checks):
         for step in steps:
             self._step(address, step, number)
 
-    @rule()
-    def messages_arrive(self) -> None:
-        """Everybody is told everything, sends what it may, and gets all its answers."""
+    @rule(are_answered=st.booleans())
+    def messages_arrive(self, are_answered: bool) -> None:
+        """Everybody is told everything, sends what it may, and gets all its answers or none."""
+        while self.stale:
+            self.core.requests_reported(*self.stale.pop(), self.true.now_s)
+        self._settle()
         for address in sorted(self.true.workers):
-            self._exchange(address)
+            self._exchange(address, are_answered)
 
     @rule(url=st.sampled_from(URLS), limit=st.sampled_from([0, 1, 2, 3, 8]))
     def server_limit_is_set(self, url: str, limit: int) -> None:
@@ -85,9 +95,12 @@ class Requesting(Checks):
         self.bounds.setdefault(url, limit)
         self.core.set_gate(url, limit)
 
-    def _exchange(self, address: str) -> None:
-        for step in ("report", "reported", "hear slots", "send", "answer all", "report"):
+    def _exchange(self, address: str, is_answered: bool) -> None:
+        for step in ("report", "reported", "hear slots", "send"):
             self._step(address, step, 0)
+        if is_answered:
+            self._step(address, "answer all", 0)
+            self._step(address, "report", 0)
         while self.senders[address].outbox:
             self._step(address, "reported", 0)
 
@@ -130,7 +143,9 @@ class Requesting(Checks):
                 most -= answered
 
     def _report(self, address: str, sender: Sender, down_s: dict[str, float]) -> None:
-        left = {hold.task.key: hold.left for hold in self._holds_on(address)}
+        # Of tasks that have ended it said so before; of those that others have now, it does here.
+        left = {key: 0 for _, _, key in sender.in_flight}
+        left |= {hold.task.key: hold.left for hold in self._holds_on(address)}
         version = sender.slots.version
         under_way = dict(sender.under_way())
         report = RequestReport(left, under_way, down_s=down_s, version=version)
@@ -155,10 +170,17 @@ class Requesting(Checks):
         assert allotted.keys() <= self.true.workers.keys(), "slots for a worker that is gone"
         for address, allotment in allotted.items():
             self.senders.setdefault(address, Sender()).inbox.append(allotment)
-        self.senders = {a: s for a, s in self.senders.items() if a in self.true.workers}
+        for address in self.senders.keys() - self.true.workers.keys():
+            self._report(address, gone := self.senders.pop(address), {})
+            self.stale += [(address, report) for report in gone.outbox]
         for address, sender in self.senders.items():
             keys = {hold.task.key for hold in self._holds_on(address)}
             sender.in_flight = Counter({n: i for n, i in sender.in_flight.items() if n[2] in keys})
+        for url, limit in self.true.limits.items():
+            told = [sender.told.slots.get(url, {}) for sender in self.senders.values()]
+            assert sum(sum(slots.values()) for slots in told) <= limit
+            if any(url in want.endpoints for want in self.core.backlog.wants()):
+                assert self.core.servers.claimed(url) >= limit, f"{url} is wanted, and has slots"
 
     # What must hold
 
@@ -174,7 +196,8 @@ class Requesting(Checks):
                 for (endpoint, _), number in sender.under_way().items()
                 if endpoint == url
             )
-            assert under_way <= claimed <= self.bounds[url], f"{under_way} under way to {url}"
+            counts = f"{url}: {under_way} under way, {claimed} claimed, limit {limit}"
+            assert under_way <= claimed <= self.bounds[url], counts
         askers = {(hold.worker, hold.task.job) for hold in self.true.holds() if hold.told}
         assert {(want.worker, want.job) for want in self.core.backlog.wants()} == askers
 
@@ -183,13 +206,13 @@ class Requesting(Checks):
         for _ in range(20 + 2 * self.num_tasks):
             if not any(hold.left for hold in self.true.holds()):
                 break
-            self.messages_arrive()
+            self.messages_arrive(True)
         stuck = [hold for hold in self.true.holds() if hold.left]
         assert not stuck, f"their requests wait for ever: {stuck}"
 
     def check_no_slots_are_left(self) -> None:
         """Once all is over and told, no worker has slots and no request is counted."""
         for _ in range(3):
-            self.messages_arrive()
+            self.messages_arrive(True)
         assert not list(self.core.backlog.wants())
         assert all(self.core.servers.claimed(url) == 0 for url in URLS)

@@ -5,7 +5,7 @@ Every class is the dispatcher with one thing wrong with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pytest
@@ -265,6 +265,127 @@ class OpensTooMany(Dispatcher):
         super().set_policy(Unpacked())
 
 
+# Requests to model servers
+
+
+class LosesTrackOfRequests(Dispatcher):
+    """The requests of a task that has ended count on."""
+
+    def _give_back(self, lease, now_s):
+        self.backlog.close = lambda lease: None
+        super()._give_back(lease, now_s)
+
+
+class ForgetsRequestsOfAbandoned(Dispatcher):
+    """The requests of a cancelled task do not count though it goes on sending them."""
+
+    def task_abandoned(self, key, now_s):
+        super().task_abandoned(key, now_s)
+        for lease in self.ledger.abandoned.values():
+            self.backlog.close(lease)
+
+
+class IgnoresReportsOfAbandoned(Dispatcher):
+    """What a worker says of a cancelled task is not heard."""
+
+    def requests_reported(self, worker, report, now_s):
+        left = {key: n for key, n in report.outstanding.items() if key in self.ledger.running}
+        super().requests_reported(worker, replace(report, outstanding=left), now_s)
+
+
+class BelievesAnyWorker(Dispatcher):
+    """A late report changes the count of a task that runs elsewhere by now."""
+
+    def requests_reported(self, worker, report, now_s):
+        for key, number in report.outstanding.items():
+            if key in self.ledger.running:
+                self.backlog.correct(self.ledger.running[key], number)
+        super().requests_reported(worker, report, now_s)
+
+
+class FloodsServers(Dispatcher):
+    """Tasks start whatever is outstanding."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.backlog.has_room = lambda endpoints: True
+
+
+class LeavesServersIdle(Dispatcher):
+    """Tasks start only when nothing is outstanding."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.backlog.has_room = lambda endpoints: not self.backlog.outstanding(endpoints)
+
+
+class StarvesOneReplica(Dispatcher):
+    """Requests that any of two servers may take count for each of them in full."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.backlog._share = lambda some, servers: float(bool({*some} & {*servers}))
+
+
+class RunsAheadOfClosed(Dispatcher):
+    """A server that is closed goes on having a runway."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.backlog._wanted_by = lambda e: 1.5 * self.servers.capacity((e,)) + 1
+
+
+class KeepsSlotsOfTheGone(Dispatcher):
+    """The slots of a worker that has left are given to nobody."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.servers.worker_left = lambda worker, now_s: None
+
+
+class ForgetsToLower(Dispatcher):
+    """Workers are not told that a limit has changed."""
+
+    def set_gate(self, name, limit):
+        is_due = self._is_allotment_due
+        super().set_gate(name, limit)
+        self._is_allotment_due = is_due
+
+
+class ForgetsToDivide(Dispatcher):
+    """Slots are not divided anew when tasks start and end."""
+
+    def _open(self, lease, job):
+        is_due = self._is_allotment_due
+        super()._open(lease, job)
+        self._is_allotment_due = is_due
+
+
+class GivesSlotsTwice(Dispatcher):
+    """A slot that was taken back is given to another before its worker knows."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        told = self.servers._workers
+        self.servers.claimed = lambda endpoint: sum(
+            sum(worker.told(endpoint).values()) for worker in told.values()
+        )
+
+
+class TakesAnyReportForAnAnswer(Dispatcher):
+    """Whatever a worker says, it is thought to know the latest allotment."""
+
+    def requests_reported(self, worker, report, now_s):
+        super().requests_reported(worker, replace(report, version=1_000_000), now_s)
+
+
+class NeverBelievesAnAnswer(Dispatcher):
+    """No report is thought to know the latest allotment, so nothing ever comes free."""
+
+    def requests_reported(self, worker, report, now_s):
+        super().requests_reported(worker, replace(report, version=0), now_s)
+
+
 PLANTED: tuple[type[Dispatcher], ...] = (
     LeaksOnWorkerLoss,
     LosesOnWorkerLoss,
@@ -289,6 +410,20 @@ PLANTED: tuple[type[Dispatcher], ...] = (
     BelievesDuplicates,
     IsNotConserving,
     OpensTooMany,
+    LosesTrackOfRequests,
+    ForgetsRequestsOfAbandoned,
+    IgnoresReportsOfAbandoned,
+    BelievesAnyWorker,
+    FloodsServers,
+    LeavesServersIdle,
+    StarvesOneReplica,
+    RunsAheadOfClosed,
+    KeepsSlotsOfTheGone,
+    ForgetsToLower,
+    ForgetsToDivide,
+    GivesSlotsTwice,
+    TakesAnyReportForAnAnswer,
+    NeverBelievesAnAnswer,
 )
 
 

@@ -222,3 +222,20 @@ def test_it_says_how_full_its_servers_are():
     knows(servers, "x", 0, in_flight=3)
 
     assert repr(servers) == f"<Servers {A} 3/8; 1 workers>"
+
+
+def test_a_server_that_was_long_of_no_use_is_forgotten():
+    """Ten minutes after the last request its limit is found anew; one set by hand stays."""
+    servers = Servers()
+    for endpoint in ("http://found/v1", "http://fixed/v1"):
+        servers.declare(endpoint)
+        servers.allot([Want("w", "j", (endpoint,), 1)], {}, 0.0)
+        servers.polls(0.0)
+    servers.set_limit("http://fixed/v1", 5)
+    servers.allot([], {}, 1.0)
+
+    servers.drop_unused(500.0)
+    assert set(servers.statistics()) == {"http://found/v1", "http://fixed/v1"}
+    servers.drop_unused(700.0)
+
+    assert set(servers.statistics()) == {"http://fixed/v1"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -46,6 +46,8 @@ class Keeping:
         """Have charge of no task at all."""
         self._tasks: dict[Any, Held] = {}
         self._jobs: Counter[str] = Counter()
+        self._servers_of: defaultdict[str, set[str]] = defaultdict(set)
+        """Model servers by job."""
 
     def publish(self, notice: Notice) -> None:
         """Tell people, in the scheduler's log and wherever somebody listens."""
@@ -55,8 +57,7 @@ class Keeping:
     def _adopt(self, state: TaskState, now_s: float) -> None:
         """Take charge of a task in whatever state it is."""
         task = self._tasks[state.key] = held(state, now_s)
-        for endpoint, limit in state.annotations[SAGE].get("endpoints", {}).items():
-            self.dispatcher.server_needed(endpoint, RequestLimit(*limit))
+        self._need_servers(task.job, state.annotations[SAGE].get("endpoints", {}))
         if task.job not in self._jobs:
             self._welcome(task.job, state.annotations[SAGE])
         self._jobs[task.job] += 1
@@ -73,6 +74,13 @@ class Keeping:
             self.dispatcher.job_arrived(job, said.get("weight", 1.0), said.get("quota"))
         except (SageError, TypeError, AttributeError) as error:
             self.publish(Notice("annotation", f"{error}; the job runs without"))
+
+    def _need_servers(self, job: str, limits: Mapping[str, Sequence[Any]]) -> None:
+        """Note the servers that a job sends requests to, once: the latest job to come decides."""
+        for endpoint, limit in limits.items():
+            if endpoint not in self._servers_of[job]:
+                self._servers_of[job].add(endpoint)
+                self.dispatcher.server_needed(endpoint, RequestLimit(*limit))
 
     def _adopt_abandoned(self, leases: Iterable[Lease]) -> None:
         """Take charge of cancelled tasks that run on; Dask has forgotten them."""
@@ -119,6 +127,7 @@ class Keeping:
         self._jobs[task.job] -= 1
         if not self._jobs[task.job]:
             del self._jobs[task.job]
+            self._servers_of.pop(task.job, None)
             self.dispatcher.job_left(task.job)
 
     def _raise_inputs(self, keys: Iterable[Any]) -> None:
