@@ -71,7 +71,9 @@ class Governor:
 
     def room(self, endpoints: Mapping[str, RequestLimit]) -> float:
         """Return how many requests should be there for these servers."""
-        return _WINDOWS * self._servers.capacity(tuple(endpoints))
+        # Right from the first batch, which declares the limits only once it is on its way.
+        fixed = sum(limit.fixed or 0 for limit in endpoints.values())
+        return _WINDOWS * max(fixed, self._servers.capacity(tuple(endpoints)))
 
     def down_s(self, endpoint: str) -> float | None:
         """Return for how long a server has been down; None where it is not."""

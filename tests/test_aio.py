@@ -102,6 +102,37 @@ def test_an_interrupted_wait_cancels_the_coroutine(monkeypatch):
     assert cancelled.wait(timeout=30)
 
 
+def test_submit_returns_at_once_and_cancels_on_demand():
+    """What is submitted runs beside its caller, who may take the result or call it off."""
+    is_open, was_cancelled = asyncio.Event(), threading.Event()
+
+    async def wait_for_it() -> str:
+        try:
+            await is_open.wait()
+        except asyncio.CancelledError:
+            was_cancelled.set()
+            raise
+        return "opened"
+
+    kept, called_off = aio.submit(wait_for_it()), aio.submit(wait_for_it())
+    aio.run(asyncio.sleep(0))
+    assert not kept.done()
+    called_off.cancel()
+    assert was_cancelled.wait(timeout=30)
+    aio.background_loop().call_soon_threadsafe(is_open.set)
+
+    assert kept.result(timeout=30) == "opened"
+
+
+def test_submit_may_be_called_on_the_loop_thread():
+    """It does not wait, so it is no standstill there."""
+
+    async def nested() -> str:
+        return await asyncio.wrap_future(aio.submit(_Now()))
+
+    assert aio.run(nested()) == "now"
+
+
 def _interrupt() -> None:
     raise KeyboardInterrupt
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import dask
 import pytest
 from dask.delayed import Delayed
 
 from sage_dask import Collect, FromIterable, Pipeline
+from sage_dask.endpoint.limit import RequestLimit
 from sage_dask.errors import PlanError
 from sage_dask.graph import Claim, build_graph
 from sage_dask.record import Batch
-from sage_dask.schedule import Scheduling
-from sage_dask.worker import PROGRAM_LIMIT_BYTES, make_program, pack
+from sage_dask.schedule import STOCK, Scheduling
+from sage_dask.stage import Operator
+from sage_dask.worker import PROGRAM_LIMIT_BYTES, make_program, pack, run_task, run_waiting_task
 
 
 def two_tasks():
@@ -161,3 +165,56 @@ def test_an_operator_that_carries_a_table_is_refused():
 
     with pytest.raises(PlanError, match=r"load large data in setup\(\), or pass a path"):
         pipeline.to_delayed()
+
+
+URL = "http://gpu-0:8000/v1"
+
+
+class Asker(Operator):
+    """Waits for a model server."""
+
+    endpoints: ClassVar = (URL,)
+    request_limit: ClassVar = RequestLimit(None, 64)
+
+    async def process_batch(self, records):
+        return list(records)
+
+
+def asking():
+    """Return a pipeline of two tasks: one computes, one asks a server."""
+    source = FromIterable([{"x": 1}])
+    return (
+        Pipeline("asking").source(source).map(dict, name="m").stage("ask", Asker()).sink(Collect())
+    )
+
+
+def test_a_task_that_waits_says_what_it_takes_instead_of_a_thread():
+    """No thread, its servers with what the user asks of their gates, and requests per batch."""
+    said = annotations(asking())["ask"]["sage"]
+
+    assert said["threads"] == 0
+    assert said["endpoints"] == {URL: (None, 64)}
+    assert RequestLimit(*said["endpoints"][URL]) == Asker.request_limit
+    assert said["requests"] == 0
+    assert not {"threads", "endpoints", "requests"} & annotations(asking())["m"]["sage"].keys()
+
+
+def test_requests_are_told_by_the_records_of_a_batch():
+    """Each of them may become one."""
+    plan = asking().plan()
+    programs = {task.name: make_program(task, job="asking/1") for task in plan.stages}
+    packed = {0: pack(Batch(0, [], []))}
+
+    (output,) = build_graph(plan, programs, "k", packed, Claim("1"), num_records=7)
+
+    assert output.dask.layers["ask-k"].annotations["sage"]["requests"] == 7
+
+
+@pytest.mark.parametrize(("policy", "runs"), [("spread", run_waiting_task), (STOCK, run_task)])
+def test_a_task_that_waits_is_a_coroutine_where_there_is_a_dispatcher(policy, runs):
+    """Stock Dask's schedulers have no slots to give, nor always a loop: there it takes a thread."""
+    (output, *_) = graph_of(asking(), policy=policy)
+
+    made = output.dask[output.key]
+
+    assert made.func is runs

@@ -537,3 +537,46 @@ def test_the_observer_is_never_called_twice_at_once():
     noter.join(10)
 
     assert log == [("in", ()), ("out", ()), ("in", ("down",)), ("out", ("down",))]
+
+
+class Waiting(Operator):
+    """Waits for others."""
+
+    async def process_batch(self, records):
+        return list(records)
+
+
+def mixed_job():
+    """Return a started job of a task that computes and one that waits."""
+    pipeline = Pipeline("p").source(numbers(1000)).map(dict, name="dict").stage("ask", Waiting())
+    plan = pipeline.sink(Collect()).plan()
+    job = Job(plan, RunOptions(), HERE)
+    job.start({})
+    return job
+
+
+@pytest.mark.parametrize(("waited_s", "computed_s"), [(600.0, 0.001), (0.0, 0.001)])
+def test_how_long_a_batch_waited_says_nothing_of_its_size(waited_s, computed_s):
+    """Ten minutes at a model server shrink no batch: what computes took a moment, so it grows."""
+    job = mixed_job()
+    batch = job.admit()
+    before = job.size.records()
+    batch.tasks.append(TaskTiming("dict", "n0", computed_s, 0.0, ()))
+    batch.tasks.append(TaskTiming("ask", "n0", waited_s, 0.0, ()))
+
+    job.settle(batch)
+
+    assert job.size.records() > before
+
+
+def test_computing_too_long_shrinks_batches_though_nothing_waited():
+    """The task that computes steers alone."""
+    job = mixed_job()
+    for seconds in (0.001, 600.0):
+        batch = job.admit()
+        before = job.size.records()
+        batch.tasks.append(TaskTiming("dict", "n0", seconds, 0.0, ()))
+        batch.tasks.append(TaskTiming("ask", "n0", 0.0, 0.0, ()))
+        job.settle(batch)
+
+    assert job.size.records() < before

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from sage_dask.errors import PlanError
 from sage_dask.operators.basic import Filter, Map, Select
 from sage_dask.operators.sinks import Collect
 from sage_dask.operators.sources import FromIterable
-from sage_dask.planner import make_plan
+from sage_dask.plan import Batching
+from sage_dask.planner import FIRST_WAITING, LARGEST_WAITING, make_plan
 from sage_dask.schedule import Scheduling
 from sage_dask.stage import FieldSet, Operator, Stage
 
 QUESTIONS = FieldSet(frozenset({"id", "question"}), is_open=False)
+OPEN = FieldSet(frozenset(), is_open=True)
 
 
 class Embedder(Operator):
@@ -243,3 +247,57 @@ def test_an_unknown_form_of_explanation_is_refused():
     """Only text and Mermaid are known."""
     with pytest.raises(PlanError, match="did you mean 'mermaid'"):
         plan(Stage("f", Map(dict))).explain("mermade")
+
+
+URL = "http://gpu-0:8000/v1"
+
+
+class Asker(Caller):
+    """Waits for a model server."""
+
+    endpoints: ClassVar = (URL,)
+
+
+def batching_of(*stages, **chosen):
+    """Return what a plan of these stages says of batches."""
+    return plan(*stages, fields=OPEN, batching=Batching(**chosen)).batching
+
+
+def test_batches_that_only_wait_are_small_from_the_start():
+    """Nothing is measured that could let them grow, and each goes on with its slowest record."""
+    found = batching_of(Stage("generate", Asker()))
+
+    assert (found.first, found.largest) == (FIRST_WAITING, LARGEST_WAITING)
+
+
+def test_batches_that_compute_and_wait_begin_as_others_do():
+    """The stage that computes finds its own size, up to what is good for waiting."""
+    found = batching_of(Stage("retrieve", Searcher()), Stage("generate", Asker()), first=2)
+
+    assert (found.first, found.largest) == (2, LARGEST_WAITING)
+
+
+def test_batches_that_compute_are_as_ever():
+    """Nothing that waits, nothing to heed."""
+    assert batching_of(Stage("retrieve", Searcher()), first=2, largest=900).largest == 900
+
+
+@pytest.mark.parametrize("chosen", [{"fixed": 500}, {"largest": 8}])
+def test_a_size_that_the_user_chose_stays(chosen):
+    """A fixed size is not touched, and a limit is never raised."""
+    found = batching_of(Stage("generate", Asker()), **chosen)
+
+    assert found.fixed == chosen.get("fixed")
+    assert found.largest == chosen.get("largest", Batching().largest)
+
+
+def test_stages_that_ask_different_servers_run_apart():
+    """Each task's requests are bounded by its own servers, and the plan says why."""
+
+    class Elsewhere(Asker):
+        endpoints: ClassVar = ("http://gpu-1:8000/v1",)
+
+    made = plan(Stage("a", Asker()), Stage("b", Asker()), Stage("c", Elsewhere()), fields=OPEN)
+
+    assert [task.name for task in made.stages] == ["a+b", "c"]
+    assert any("different servers" in note for note in made.notes)

@@ -38,8 +38,8 @@ def waiting(
     if demand.endpoints and not backlog.has_room(demand.endpoints):
         return (
             f"waits for {' or '.join(demand.endpoints)}: started tasks have "
-            f"{backlog.outstanding(demand.endpoints):.0f} requests without an answer, and are to have "
-            f"{backlog.wanted(demand.endpoints):.0f}; {before}"
+            f"{backlog.outstanding(demand.endpoints):.0f} requests without an answer, and are "
+            f"to have {backlog.wanted(demand.endpoints):.0f}; {before}"
         )
     if not job.may_hold(demand):
         return f"waits for its own job, which is at its quota ({_quota(job)}); {before}"

@@ -307,6 +307,7 @@ class Nodes:
             self.count_work(node.name, seconds, now_s)
         else:
             node.num_waiting += 1
+            self.count_work(node.name, WAITING_TASK_S, now_s)
         node.num_placed += 1
         node.last_placed = decision
         node.idle_since_s = None

@@ -184,7 +184,7 @@ def test_replicas_that_are_all_others_use_have_no_room_for_one_of_them():
 
 @pytest.mark.parametrize("per_s", [0, 1000])
 def test_one_replica_is_not_kept_from_who_needs_it_by_who_could_use_another(per_s):
-    """Jobs on both replicas fill them to the brim; each that needs one starts as one of theirs ends.
+    """Jobs on both replicas fill them to the brim; who needs one starts as some of theirs end.
 
     However fast the servers are, which makes everybody's runway longer.
     """
@@ -215,7 +215,7 @@ def test_with_all_servers_closed_shared_requests_are_divided_evenly():
 
 
 def test_the_runway_grows_with_the_rate_of_answers():
-    """At 400 answers a second, a quarter of a second's worth lies ready, as soon as that is known."""
+    """At 400 answers a second, a quarter of a second's worth lies ready once that is known."""
     book, _ = backlog()
     book.tick(0.0)
     for second in range(1, 12):

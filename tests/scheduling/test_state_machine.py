@@ -45,7 +45,7 @@ class TestDispatcher(DispatcherMachine.TestCase):
     )
 
 
-TestDispatcher.runTest = pytest.mark.timeout(0 if EXAMPLES else 120)(TestDispatcher.runTest)
+TestDispatcher.runTest = pytest.mark.timeout(0 if EXAMPLES else 240)(TestDispatcher.runTest)
 
 
 # Bounded starvation

@@ -42,12 +42,14 @@ class Load:
     """Fault that some prompts order at every try of theirs, such as ``cut``."""
     poison_every: int = 0
     """One in so many, from the first on; 0 for none."""
+    poison_from: int | None = None
+    """And all from this number on."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further parameters of the operator."""
 
     def prompt(self, number: int) -> str:
         """Return the prompt of a request; no two are equal."""
-        if self.poison_every and number % self.poison_every == 0:
+        if self._is_poisoned(number):
             return f"question {number} [[fault:{self.poison}]]"
         tenant = 0
         if self.tenants > 1:
@@ -57,6 +59,10 @@ class Load:
         letter = chr(ord("a") + tenant % _NUM_LETTERS)
         filled = start + letter * (self.prompt_chars - len(start)) if self.prompt_chars else ""
         return f"{filled} question {number}".strip()
+
+    def _is_poisoned(self, number: int) -> bool:
+        is_one_of = self.poison_every and number % self.poison_every == 0
+        return bool(is_one_of) or (self.poison_from is not None and number >= self.poison_from)
 
     def body(self, number: int) -> dict[str, Any]:
         """Return the request that the operator makes of a prompt, for clients that are not ours."""

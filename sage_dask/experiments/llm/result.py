@@ -47,6 +47,16 @@ class Result:
         return self.written / self.makespan_s if self.makespan_s else 0.0
 
     @property
+    def later_throughput(self) -> float:
+        """Records written per second after the middle of the time: what was searched is found."""
+        if not self.rows:
+            return 0.0
+        first_s, last_s = self.rows[0][0], self.rows[-1][0]
+        middle_s = (first_s + last_s) / 2
+        number = sum(number for at_s, number in self.rows if at_s > middle_s)
+        return number / (last_s - middle_s) if last_s > middle_s else 0.0
+
+    @property
     def cpu_ms(self) -> float:
         """CPU milliseconds per record written."""
         return 1000 * self.cpu_s / max(self.written, 1)

@@ -20,7 +20,7 @@ from sage_dask.endpoint.slots import RequestSlots
 from sage_dask.scheduling.on_dask.wire import ALLOT, REPORTS
 
 # Long enough for the answers of a busy moment, short beside any model's answer.
-_GATHER_S = 0.03
+_GATHER_S = 0.1
 
 _lock = threading.Lock()
 _of_worker: WeakKeyDictionary[Worker, WorkerSlots] = WeakKeyDictionary()

@@ -42,6 +42,13 @@ def test_one_prompt_in_so_many_orders_a_fault():
     assert marked == [0, 5]
 
 
+def test_the_last_prompts_may_order_a_fault():
+    """From a number on all of them do."""
+    load = Load(endpoints=[], requests=6, poison="cut", poison_from=4)
+
+    assert [number for number in range(6) if "[[fault:cut]]" in load.prompt(number)] == [4, 5]
+
+
 def test_prompts_end_by_time():
     """Without a number they are handed out until the time is over."""
     load = Load(endpoints=[], seconds=0.0)

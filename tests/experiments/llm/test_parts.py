@@ -61,10 +61,10 @@ def test_a_limit_is_the_median_of_the_looks():
         (0.0, {"limit": 1, "waiting_s": 0.0, "running_s": 0.0}),
         (10.0, {"limit": 4, "waiting_s": 5.0, "running_s": 40.0}),
         (11.0, {"limit": 9, "waiting_s": 5.0, "running_s": 44.0}),
-        (20.0, {"limit": 5, "waiting_s": 25.0, "running_s": 60.0}),
+        (20.0, {"limit": 5, "waiting_s": 30.0, "running_s": 60.0}),
     ]
 
-    assert Found.of(looks, 10.0, 20.0, seats=4) == Found(5, 2.0, 0.5)
+    assert Found.of(looks, 10.0, 20.0, seats=4) == Found(5, 2.5, 0.5)
 
 
 @pytest.mark.cluster

@@ -30,3 +30,11 @@ def test_a_rate_counts_the_rows_of_its_time():
     result = a_result(rows=((1.0, 5), (2.0, 4), (3.0, 2)))
 
     assert result.rate(1.0, 3.0) == 4.5
+
+
+def test_later_throughput_leaves_out_the_search():
+    """Of twelve records in four seconds, ten came in the last two."""
+    result = a_result(rows=((1.0, 1), (3.0, 1), (4.0, 4), (5.0, 6)))
+
+    assert result.later_throughput == 5.0
+    assert a_result().later_throughput == 0.0

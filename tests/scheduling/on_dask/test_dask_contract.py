@@ -15,12 +15,13 @@ from collections import Counter
 
 import pytest
 from dask import annotate
-from distributed import LocalCluster
+from distributed import LocalCluster, get_worker
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 from distributed.protocol import deserialize
 from distributed.protocol.pickle import dumps
 from distributed.scheduler import KilledWorker, NoValidWorkerError
+from distributed.worker_state_machine import SecedeEvent
 
 from tests.scheduling.on_dask.dask_state import DaskState
 
@@ -1352,3 +1353,90 @@ def test_plugins_are_told_that_the_scheduler_closes():
 
     assert started == [("start", True)]
     assert recorder.hooks[1:] == [("before_close",), ("close",)]
+
+
+# --- tasks that only wait: what requests to model servers rely on
+
+
+def test_a_coroutine_task_that_secedes_frees_its_slot_and_still_ends(cluster, client):
+    """More of them run at once than there are threads, and their results are kept as ever."""
+    met = Meeting(5)
+    MEETINGS["secede"] = met
+
+    futures = [client.submit(meet_seceded, "secede", n, key=f"meet-{n}") for n in range(5)]
+
+    assert client.gather(futures) == list(range(5))
+    assert met.most > 4, "the cluster has four threads"
+
+
+def test_an_event_of_a_worker_reaches_plugins_and_an_unknown_one_hurts_nobody(cluster, client):
+    """``Worker.log_event`` arrives at each plugin's ``log_event``, whatever its topic."""
+    seen = []
+
+    class Listener(SchedulerPlugin):
+        name = "listener"
+
+        def log_event(self, topic, msg):
+            seen.append((topic, msg))
+
+    cluster.sync(_add_plugin, cluster.scheduler, Listener())
+    worker = next(iter(cluster.workers.values()))
+    worker.log_event("nobody-knows-this", {"number": 7})
+
+    until(
+        cluster, lambda: ("nobody-knows-this", {"number": 7}) in [(t, dict_of(m)) for t, m in seen]
+    )
+    assert client.submit(int, "7").result() == 7
+    cluster.scheduler.remove_plugin("listener")
+
+
+def test_a_worker_hears_messages_for_which_it_has_a_handler(cluster, client):
+    """``stream_handlers`` may grow while the worker runs; ``worker_send`` reaches it in order."""
+    worker = next(iter(cluster.workers.values()))
+    heard = []
+    worker.stream_handlers["for-a-test"] = lambda number: heard.append(number)
+
+    for number in range(3):
+        message = {"op": "for-a-test", "number": number}
+        cluster.sync(_call, cluster.scheduler.worker_send, worker.address, message)
+
+    until(cluster, lambda: heard == [0, 1, 2])
+    del worker.stream_handlers["for-a-test"]
+
+
+class Meeting:
+    """Keeps coroutines until so many are there."""
+
+    def __init__(self, wanted):
+        self.wanted = wanted
+        self.most = 0
+        self.is_full = asyncio.Event()
+
+
+MEETINGS: dict[str, Meeting] = {}
+
+
+async def meet_seceded(name, number):
+    """Stand for a task that waits for a server: let go of its thread, and meet the others."""
+    met, worker = MEETINGS[name], get_worker()
+    worker.handle_stimulus(
+        SecedeEvent(key=f"meet-{number}", compute_duration=0.0, stimulus_id=f"test-{number}")
+    )
+    met.most += 1
+    if met.most == met.wanted:
+        met.is_full.set()
+    await asyncio.wait_for(met.is_full.wait(), PATIENCE_S)
+    return number
+
+
+def dict_of(message):
+    """Return an event's message, to which Dask may have added when it came and from whom."""
+    return {"number": message.get("number")} if isinstance(message, dict) else message
+
+
+async def _add_plugin(scheduler, plugin):
+    scheduler.add_plugin(plugin)
+
+
+async def _call(function, *arguments):
+    function(*arguments)
