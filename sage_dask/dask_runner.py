@@ -54,7 +54,7 @@ REORDER_WINDOWS = 4
 
 # Records in the cluster for each request that servers should have now, so that those that start
 # next are there when the limits grow.
-SERVER_WINDOWS = 1.5
+SERVER_WINDOWS = 1.25
 
 
 class DaskRunner:
@@ -167,7 +167,8 @@ class _Window:
         self._claim = claim
         self._in_flight: dict[Future, _Sent] = {}
         self._suspects: deque[_Sent] = deque()
-        self._completed: SimpleQueue[tuple[Future, Any]] = SimpleQueue()
+        self._completed: SimpleQueue[tuple[Future, Any] | None] = SimpleQueue()
+        """Batches that are back; None where there may be room for more."""
         self._is_exhausted = False
         self._endpoints = {url for task in job.plan.stages for url in task.endpoints}
         self._num_computing = 0 if all(task.is_async for task in job.plan.stages) else size
@@ -179,6 +180,7 @@ class _Window:
         """Learn how many requests the servers should have; called on the client's own loop."""
         own = {url: server for url, server in status.items() if url in self._endpoints}
         self._wanted_requests = sum(server["wanted"] or 0.0 for server in own.values())
+        self._completed.put(None)
         for endpoint, server in own.items():
             note_outage(self._job, endpoint, server["down_s"])
 
@@ -187,7 +189,9 @@ class _Window:
         try:
             self._fill()
             while self._in_flight:
-                self._take(*self._completed.get())
+                completed = self._completed.get()
+                if completed is not None:
+                    self._take(*completed)
                 self._fill()
         finally:
             # Empty unless something went wrong.

@@ -121,11 +121,12 @@ class Governor:
 
     def _ask_while_busy(self) -> None:
         """Follow the servers' gauges while there are requests."""
-        if self._outstanding and self._asking is None:
+        is_busy = any(self._outstanding.values())
+        if is_busy and self._asking is None:
             asking = ask_servers(lambda: self._servers, self._observe)
             self._asking = asyncio.ensure_future(asking)
             self._asking.add_done_callback(_tell_of_failure)
-        elif not self._outstanding and self._asking is not None:
+        elif not is_busy and self._asking is not None:
             self._asking.cancel()
             self._asking = None
 

@@ -17,10 +17,9 @@ from sage_dask.plan import READ, Batching, Plan, StagePlan
 from sage_dask.schedule import Scheduling
 from sage_dask.stage import FieldSet, Sink, Source, Stage
 
-# Records of a batch that waits for answers: it goes on with its slowest one, and a task costs the
-# cluster some 5 ms, a third of a millisecond for each of sixteen.
-FIRST_WAITING = 16
-LARGEST_WAITING = 32
+# Records of a batch that waits for answers: it goes on with its slowest one, and a task of its
+# own costs the cluster 7 to 10 ms, a quarter of a millisecond for each of so many.
+WAITING_BATCH = 32
 
 
 def make_plan(
@@ -145,8 +144,8 @@ def _batching(tasks: Sequence[StagePlan], batching: Batching) -> Batching:
     if batching.fixed is not None or not any(task.is_async for task in tasks):
         return batching
     computes = any(not task.is_async for task in tasks)
-    first = batching.first if computes else FIRST_WAITING
-    return replace(batching, first=first, largest=min(batching.largest, LARGEST_WAITING))
+    first = batching.first if computes else WAITING_BATCH
+    return replace(batching, first=first, largest=min(batching.largest, WAITING_BATCH))
 
 
 def _apart(left: Stage, right: Stage) -> str | None:

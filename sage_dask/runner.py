@@ -44,8 +44,8 @@ class Runner(Protocol):
 # Batches that may wait for others than model servers, which say how much they take.
 _WAITING_BATCHES = 4
 
-# How often it is looked whether a model server is down.
-_LOOK_S = 1.0
+# How often it is looked whether model servers take more, or are down.
+_LOOK_S = 0.25
 
 
 class LocalRunner:
@@ -145,15 +145,13 @@ class _Passage:
         future.add_done_callback(self._answered.put)
 
     def _take(self) -> None:
-        """Wait for the first batch that has its answers, and take it on."""
-        while True:
-            try:
-                future = self._answered.get(timeout=_LOOK_S if self._endpoints else None)
-                break
-            except Empty:
-                self._note_outages()
-        number, _ = self._waiting.pop(future)
+        """Wait for a batch that has its answers and take it on; not for ever, as limits grow."""
         self._note_outages()
+        try:
+            future = self._answered.get(timeout=_LOOK_S if self._endpoints else None)
+        except Empty:
+            return
+        number, _ = self._waiting.pop(future)
         self._advance(future.result(), number)
 
     def _note_outages(self) -> None:

@@ -212,7 +212,8 @@ def test_the_limit_of_a_server_is_found(governor):
         aio.submit(ask_many()).result(PATIENCE_S)
 
         assert server.statistics()["most_running"] >= 30
-        assert governor.room(limits) <= 2.5 * 1.3 * 32
+        # A search may be at twice the seats when the last answer comes, and never goes further.
+        assert governor.room(limits) <= 2.5 * 2 * 32
 
 
 def test_processes_have_one_governor():

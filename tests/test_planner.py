@@ -11,7 +11,7 @@ from sage_dask.operators.basic import Filter, Map, Select
 from sage_dask.operators.sinks import Collect
 from sage_dask.operators.sources import FromIterable
 from sage_dask.plan import Batching
-from sage_dask.planner import FIRST_WAITING, LARGEST_WAITING, make_plan
+from sage_dask.planner import WAITING_BATCH, make_plan
 from sage_dask.schedule import Scheduling
 from sage_dask.stage import FieldSet, Operator, Stage
 
@@ -267,14 +267,14 @@ def test_batches_that_only_wait_are_small_from_the_start():
     """Nothing is measured that could let them grow, and each goes on with its slowest record."""
     found = batching_of(Stage("generate", Asker()))
 
-    assert (found.first, found.largest) == (FIRST_WAITING, LARGEST_WAITING)
+    assert (found.first, found.largest) == (WAITING_BATCH, WAITING_BATCH)
 
 
 def test_batches_that_compute_and_wait_begin_as_others_do():
     """The stage that computes finds its own size, up to what is good for waiting."""
     found = batching_of(Stage("retrieve", Searcher()), Stage("generate", Asker()), first=2)
 
-    assert (found.first, found.largest) == (2, LARGEST_WAITING)
+    assert (found.first, found.largest) == (2, WAITING_BATCH)
 
 
 def test_batches_that_compute_are_as_ever():

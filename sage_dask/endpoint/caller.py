@@ -212,6 +212,7 @@ class Caller:
                 slot.endpoint,
                 request,
                 request_id=f"{request.id}-{number}",
+                attempt=number,
                 answered_before=slot.endpoint in self._answered_before,
             )
             latency_s = self._clock() - started_s

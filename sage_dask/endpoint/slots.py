@@ -179,6 +179,14 @@ class RequestSlots:
         self._outstanding[task] = outstanding
         self._changed()
 
+    @property
+    def has_idle(self) -> bool:
+        """Whether slots stand empty for want of requests; others might have some for them."""
+        return self._is_governed and any(
+            traffic.all_slots > sum(traffic.in_flight.values())
+            for traffic in self._traffic.values()
+        )
+
     def down_s(self, endpoint: str) -> float | None:
         """Return for how long an endpoint's circuit breaker has been open, if it is."""
         traffic = self._traffic.get(endpoint)

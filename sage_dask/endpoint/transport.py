@@ -58,7 +58,13 @@ class Transport:
         self._session: Any = None
 
     async def post(
-        self, endpoint: str, request: Request, *, request_id: str, answered_before: bool = False
+        self,
+        endpoint: str,
+        request: Request,
+        *,
+        request_id: str,
+        attempt: int = 1,
+        answered_before: bool = False,
     ) -> Reply | Failure:
         """Send a request once.
 
@@ -66,15 +72,17 @@ class Transport:
             endpoint: Base URL of the server.
             request: What to send.
             request_id: Goes along as ``x-request-id``, for the server's log.
+            attempt: Number of the try, from 1; goes along as ``x-request-attempt``.
             answered_before: See ``classify``.
         """
+        headers = {"x-request-id": request_id, "x-request-attempt": str(attempt)}
         watch = _Watch(self._deadlines)
         answer = Incoming(request.num_choices)
         failure: Failure | None = None
         try:
             async with watch.timer:
                 watch.expect("first_byte")
-                await self._exchange(endpoint, request, request_id, answer, watch)
+                await self._exchange(endpoint, request, headers, answer, watch)
         except TimeoutError as error:
             failure = self._late(error, watch)
         except (self._aiohttp.ClientError, OSError) as error:
@@ -93,12 +101,16 @@ class Transport:
             await connections.give_back()
 
     async def _exchange(
-        self, endpoint: str, request: Request, request_id: str, answer: Incoming, watch: _Watch
+        self,
+        endpoint: str,
+        request: Request,
+        headers: dict[str, str],
+        answer: Incoming,
+        watch: _Watch,
     ) -> None:
         """Send the request and take in its answer up to the last byte."""
         if self._session is None:
             self._session = connections.lease()
-        headers = {"x-request-id": request_id}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key.reveal()}"
         async with self._session.post(

@@ -33,15 +33,15 @@ def lease(key, *endpoints, requests=4, worker="w", job="rag/1"):
 
 
 def test_tasks_start_until_limit_and_runway_are_reached():
-    """At a limit of ten there is room below fifteen requests, and none at fifteen."""
+    """At a limit of ten there is room below twenty requests, and none at twenty."""
     book, _ = backlog()
-    book.open(lease(1, requests=14))
+    book.open(lease(1, requests=19))
     assert book.has_room((A,))
 
     book.open(lease(2, requests=1))
 
     assert not book.has_room((A,))
-    assert book.outstanding((A,)) == book.wanted((A,)) == 15
+    assert book.outstanding((A,)) == book.wanted((A,)) == 20
 
 
 def test_one_task_may_be_larger_than_the_limit():
@@ -177,7 +177,7 @@ def test_other_servers_requests_do_not_count():
 def test_replicas_that_are_all_others_use_have_no_room_for_one_of_them():
     """A server that others have filled together with its replica is full, if they are alone too."""
     book, _ = backlog()
-    book.open(lease(1, A, B, requests=30))
+    book.open(lease(1, A, B, requests=40))
 
     assert not book.has_room((A,))
 
@@ -240,7 +240,7 @@ def test_the_runway_shrinks_when_answers_cease():
     for now_s in range(2, 12):
         book.tick(float(now_s))
 
-    assert book.wanted((A,)) == 15
+    assert book.wanted((A,)) == 20
 
 
 def test_new_requests_are_no_answers():
@@ -253,7 +253,7 @@ def test_new_requests_are_no_answers():
     book.correct(held, 900)
     book.tick(1.0)
 
-    assert book.wanted((A,)) == 15
+    assert book.wanted((A,)) == 20
 
 
 def test_ticks_at_one_moment_measure_nothing():
@@ -266,7 +266,7 @@ def test_ticks_at_one_moment_measure_nothing():
 
     book.tick(1.0)
 
-    assert book.wanted((A,)) == 15
+    assert book.wanted((A,)) == 20
 
 
 def test_nothing_is_remembered_of_those_who_are_done():

@@ -83,7 +83,7 @@ class TimedApp:
         ledger = self._world.ledger
         header = request.headers.get("x-request-id")
         name = request_id(header, content)
-        attempt = ledger.receive(name)
+        attempt = max(ledger.receive(name), _said_attempt(request.headers))
         call = _Call(ledger.received, header or f"{self._world.started:x}{ledger.received:08x}")
         try:
             self._authorise(request)
@@ -167,3 +167,9 @@ def _parsed(content: bytes) -> Any:
         return json.loads(content)
     except ValueError:
         raise invalid("body.1", "json_invalid", "JSON decode error") from None
+
+
+def _said_attempt(headers: Any) -> int:
+    """Return which try a request says it is; each try of ours has an id of its own."""
+    said = headers.get("x-request-attempt", "")
+    return int(said) if said.isdecimal() else 1

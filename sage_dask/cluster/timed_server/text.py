@@ -29,7 +29,7 @@ def tokens_of(text: str) -> list[str]:
 
 def token_id(token: str) -> int:
     """Return a number for a token, the same in every process."""
-    return zlib.crc32(token.encode()) & 0xFFFF
+    return zlib.crc32(token.encode("utf-8", "surrogatepass")) & 0xFFFF
 
 
 def block_keys(text: str) -> tuple[int, ...]:
@@ -44,7 +44,10 @@ def block_keys(text: str) -> tuple[int, ...]:
 
 def noise(tokens: int, prompt: str, seed: object) -> str:
     """Return words of exactly so many tokens, the same in every process for equal arguments."""
-    offset = zlib.crc32(prompt.encode(), zlib.crc32(repr(seed).encode())) % _NOISE_TOKENS
+    offset = (
+        zlib.crc32(prompt.encode("utf-8", "surrogatepass"), zlib.crc32(repr(seed).encode()))
+        % _NOISE_TOKENS
+    )
     needed = (offset + tokens) * CHARS_PER_TOKEN
     text = _NOISE * -(-needed // len(_NOISE))
     # Never a blank at the end: one character less still makes as many tokens.

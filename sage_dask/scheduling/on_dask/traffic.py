@@ -9,7 +9,9 @@ import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from distributed import Scheduler
 from distributed.protocol import pickle
 
 from sage_dask.endpoint.gauges import Gauges
@@ -24,13 +26,21 @@ from sage_dask.scheduling.statistics import Notice
 _TELL_S = 0.25
 
 
+# Workers that have reported, by scheduler: they outlive any one plugin.
+_speaking: WeakKeyDictionary[Scheduler, set[str]] = WeakKeyDictionary()
+
+
 class Traffic:
     """Requests of one cluster to model servers."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._linked: set[str] = set()
+        self._linked = _speaking.setdefault(host.scheduler, set())
         """Workers that understand what they are told."""
+        self._linked.intersection_update(host.scheduler.workers)
+        for worker in self._linked:
+            # A predecessor may have left them free.
+            self._tell_worker(worker, {}, 0)
         self._latest: dict[str, Allotment] = {}
         self._told: Mapping[str, Mapping[str, Any]] = {}
         self._tell_s = 0.0

@@ -6,6 +6,7 @@ Reports are gathered for a moment, so that a hundred answers make one message.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Mapping
@@ -22,6 +23,9 @@ from sage_dask.scheduling.on_dask.wire import ALLOT, REPORTS
 # Long enough for the answers of a busy moment, short beside any model's answer.
 _GATHER_S = 0.1
 
+# Slots that have just become idle are told of sooner, as other workers have requests for them.
+_IDLE_GATHER_S = 0.01
+
 _lock = threading.Lock()
 _of_worker: WeakKeyDictionary[Worker, WorkerSlots] = WeakKeyDictionary()
 
@@ -36,7 +40,8 @@ class WorkerSlots:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._loop = aio.background_loop()
-        self._is_due = False
+        self._due: asyncio.TimerHandle | None = None
+        self._had_idle = True
         self.slots = RequestSlots()
         # Nothing may start before the dispatcher has said so.
         self.slots.allot({}, 0)
@@ -56,12 +61,20 @@ class WorkerSlots:
             self._loop.call_soon_threadsafe(self.slots.allot, slots, version)
 
     def _gather(self) -> None:
-        if not self._is_due:
-            self._is_due = True
-            self._loop.call_later(_GATHER_S, self._report)
+        """Report in a moment; once soon where slots have become idle since the last report."""
+        if not self._had_idle and self.slots.has_idle:
+            self._had_idle = True
+            if self._due is not None:
+                self._due.cancel()
+            self._due = self._loop.call_later(_IDLE_GATHER_S, self._report)
+        elif self._due is None:
+            self._due = self._loop.call_later(_GATHER_S, self._report)
 
     def _report(self) -> None:
-        self._is_due = False
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        self._had_idle = self.slots.has_idle
         told = pickle.dumps(self.slots.report())
         self._worker.log_event(REPORTS, {"worker": self._worker.address, "report": told})
 
