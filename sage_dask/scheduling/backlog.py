@@ -9,7 +9,7 @@ placed, overtaken and withdrawn.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import TypeAlias
 
 from sage_dask.scheduling.ledger import Lease
@@ -24,6 +24,9 @@ _RUNWAY_SHARE = 1.0
 
 # And what the servers answer in the time that a task takes to be placed, to travel and to start.
 _RUNWAY_S = 0.25
+
+# A worker with requests reports at least every two seconds; one that has not for so long is stuck.
+SILENT_S = 5.0
 
 # Answers of the last seconds count for the rate; half as much after each.
 _RATE_KEEPS = 0.5
@@ -41,6 +44,8 @@ class Backlog:
         self._by_asker: Counter[_Asker] = Counter()
         self._by_endpoints: Counter[tuple[str, ...]] = Counter()
         self._answered: Counter[tuple[str, ...]] = Counter()
+        self._heard_s: dict[str, float] = {}
+        self._silent: set[str] = set()
         self._per_s: dict[str, float] = {}
         self._measured_s: float | None = None
 
@@ -56,11 +61,16 @@ class Backlog:
         """Return the requests that were not answered yet, as far as they are for these servers.
 
         Those that may go to other servers as well count in part.  As a whole they would keep out
-        for good whoever needs one of the servers that others use together.
+        for good whoever needs one of the servers that others use together.  Those of workers that
+        have fallen silent do not count: others would wait for them without end.
         """
+        heard = Counter(self._by_endpoints)
+        for (worker, _, of_worker), number in self._by_asker.items() if self._silent else ():
+            if worker in self._silent:
+                heard[of_worker] -= number
         return sum(
             number if others == endpoints else number * self._share(endpoints, others)
-            for others, number in self._by_endpoints.items()
+            for others, number in heard.items()
         )
 
     def is_open(self, endpoints: tuple[str, ...]) -> bool:
@@ -71,8 +81,23 @@ class Backlog:
     def open(self, lease: Lease) -> None:
         """Count the requests of a task that starts: one per record, as far as is known."""
         if lease.task.demand.endpoints:
+            if not any(
+                self._by_asker[asker] for asker in self._by_asker if asker[0] == lease.worker
+            ):
+                # It had nothing to report on.
+                self._heard_s[lease.worker] = lease.started_s
             lease.outstanding = lease.task.requests
             self._count(lease, lease.outstanding)
+
+    def heard(self, worker: str, now_s: float) -> None:
+        """Note that a worker has reported; while it has requests it does so every few seconds."""
+        self._heard_s[worker] = now_s
+        self._silent.discard(worker)
+
+    def left(self, worker: str) -> None:
+        """Forget a worker that is gone."""
+        self._heard_s.pop(worker, None)
+        self._silent.discard(worker)
 
     def correct(self, lease: Lease, outstanding: int) -> None:
         """Note how many requests a task really has left, as its worker says."""
@@ -87,8 +112,13 @@ class Backlog:
         """Note that a task makes no requests any more."""
         self.correct(lease, 0)
 
+    @property
+    def silent(self) -> Set[str]:
+        """Workers with requests that have not reported for long: stopped, or cut off."""
+        return self._silent
+
     def tick(self, now_s: float) -> None:
-        """Measure how fast servers answer, about once a second."""
+        """Measure how fast servers answer and who is silent, about once a second."""
         if self._measured_s is not None and now_s > self._measured_s:
             seconds = now_s - self._measured_s
             latest = self._answered_by_server()
@@ -100,6 +130,11 @@ class Backlog:
         self._measured_s = now_s
         self._answered.clear()
         self._by_asker = +self._by_asker
+        self._silent = {
+            worker
+            for worker, _, _ in self._by_asker
+            if now_s - self._heard_s.get(worker, now_s) > SILENT_S
+        }
         self._by_endpoints = +self._by_endpoints
 
     def wants(self) -> Iterator[Want]:

@@ -37,9 +37,12 @@ class WorkerClaims:
         self._told = Allotment()
         self._in_flight: dict[str, dict[str, int]] = {}
         self.down_s: Mapping[str, float] = {}
+        self.is_silent = False
+        """Whether it is stuck or cut off, so that others get its slots until it is heard of."""
 
     def observe(self, report: RequestReport) -> None:
         """Learn which allotment the worker goes by, and what it has under way."""
+        self.is_silent = False
         while self._pending and self._pending[0].version < report.version:
             self._pending.popleft()
         self._in_flight = {}
@@ -68,6 +71,8 @@ class WorkerClaims:
 
     def claims(self, endpoint: str) -> Mapping[str, int]:
         """Return what the worker may have under way to a server at most, by job."""
+        if self.is_silent:
+            return _NO_SLOTS
         claims = dict(self._in_flight.get(endpoint, _NO_SLOTS))
         for allotment in self._pending:
             for job, number in allotment.slots.get(endpoint, _NO_SLOTS).items():

@@ -108,6 +108,7 @@ class Dispatcher(Rounds):
             if worker == address:
                 self.abandoned_ended(key, worker, now_s)
         self.nodes.leave(address)
+        self.backlog.left(address)
         self.servers.worker_left(address, now_s)
         self._is_allotment_due = True
         return lost
@@ -218,6 +219,7 @@ class Dispatcher(Rounds):
             lease = self.ledger.find(key, worker)
             if lease is not None:
                 self.backlog.correct(lease, outstanding)
+        self.backlog.heard(worker, now_s)
         self.servers.observe_report(worker, report, now_s)
         self._is_allotment_due = True
 
@@ -232,7 +234,8 @@ class Dispatcher(Rounds):
             return {}
         self._is_allotment_due = False
         shares = {job.name: Share(job.weight, job.quota) for job in self.jobs}
-        return self.servers.allot(list(self.backlog.wants()), shares, now_s)
+        wants = [want for want in self.backlog.wants() if want.worker not in self.backlog.silent]
+        return self.servers.allot(wants, shares, now_s)
 
     def server_status(self) -> Mapping[str, Mapping[str, float | None]]:
         """Return what jobs should know of the servers: room for requests, and outages."""
@@ -314,6 +317,11 @@ class Dispatcher(Rounds):
             self._check_end(lease, now_s)
         self.gates.drop_unused()
         self.backlog.tick(now_s)
+        for worker in self.backlog.silent:
+            self.servers.worker_silent(worker)
+            # Until the shell says otherwise: what is placed there now would be stuck as well.
+            self.worker_running(worker, False)
+        self._is_allotment_due = True
         self.servers.drop_unused(now_s)
         self.queue.drop_spare_lines()
         self.nodes.keep_pools({demand.fit for demand in self.queue.lines})

@@ -99,6 +99,14 @@ class Servers:
         """Forget a worker; its slots are free, for its connections are cut."""
         self._workers.pop(worker, None)
 
+    def worker_silent(self, worker: str) -> None:
+        """Give a worker's slots to others until it is heard of again.
+
+        It may go by them for a moment when it comes back; else one that is stuck would keep
+        them for good.
+        """
+        self._worker(worker).is_silent = True
+
     def keep_workers(self, workers: Collection[str]) -> None:
         """Forget all workers but these, as some may have left unseen."""
         self._workers = {name: own for name, own in self._workers.items() if name in workers}

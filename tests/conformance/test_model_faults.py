@@ -200,6 +200,8 @@ def test_a_gate_is_moved_while_requests_run(nodes, server):
     with running(asking(server, prompts(800), limit=16), nodes):
         wait_until(lambda: answered_of(server) > 50)
         control.set_gate(server.endpoint, 3)
+        # Until all workers know, they may go by what they had.
+        wait_until(lambda: control.statistics().servers[server.endpoint].allotted <= 3)
         wait_until(lambda: server.statistics()["running"] <= 3)
         server.reset()
         wait_until(lambda: answered_of(server) > 20)

@@ -98,7 +98,9 @@ def test_records_wait_out_an_outage(on, server):
     outage.join()
     _, answered = requests_by_call(server)
     assert (report.num_written, report.num_failed) == (400, 0)
-    assert set(answered.values()) == {1}
+    # An answer that was on the wire when the server went is lost, and asked for again.
+    assert len(answered) == 400
+    assert 400 <= sum(answered.values()) <= 400 + server.options.seats
 
 
 def test_the_end_of_a_run_calls_off_its_requests(on):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_dask.endpoint.report import RequestReport
-from sage_dask.scheduling.backlog import Backlog
+from sage_dask.scheduling.backlog import SILENT_S, Backlog
 from sage_dask.scheduling.ledger import Lease
 from sage_dask.scheduling.servers import Servers, Want
 from tests.scheduling.building import asking, task
@@ -141,6 +141,8 @@ def test_counts_are_sums_over_leases(steps, numbers):
         elif event == "close" and key in leases:
             book.close(leases.pop(key))
         elif event == "tick":
+            for worker in ("w0", "w1"):
+                book.heard(worker, float(now_s))
             book.tick(float(now_s))
 
     assert book.outstanding((A,)) == sum(held.outstanding for held in leases.values())
@@ -299,3 +301,19 @@ def test_servers_are_open_while_one_takes_requests():
     servers.set_limit(A, 1)
 
     assert book.is_open((A, B))
+
+
+def test_requests_of_a_silent_worker_keep_nobody_waiting():
+    """Those of a worker that has stopped count no more after five seconds, until it reports."""
+    book, _ = backlog()
+    stuck = lease(1, requests=20)
+    book.open(stuck)
+    book.tick(1.0)
+    assert not book.has_room((A,))
+
+    book.tick(SILENT_S + 1.5)
+
+    assert book.has_room((A,))
+    assert book.silent == {stuck.worker}
+    book.heard(stuck.worker, SILENT_S + 2.0)
+    assert not book.has_room((A,))

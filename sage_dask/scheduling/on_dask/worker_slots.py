@@ -26,6 +26,9 @@ _GATHER_S = 0.1
 # Slots that have just become idle are told of sooner, as other workers have requests for them.
 _IDLE_GATHER_S = 0.01
 
+# While there are requests and nothing changes, a report says that the worker is not stuck.
+_ALIVE_S = 2.0
+
 _lock = threading.Lock()
 _of_worker: WeakKeyDictionary[Worker, WorkerSlots] = WeakKeyDictionary()
 
@@ -41,6 +44,7 @@ class WorkerSlots:
         self._worker = worker
         self._loop = aio.background_loop()
         self._due: asyncio.TimerHandle | None = None
+        self._alive: asyncio.TimerHandle | None = None
         self._had_idle = True
         self.slots = RequestSlots()
         # Nothing may start before the dispatcher has said so.
@@ -75,8 +79,14 @@ class WorkerSlots:
             self._due.cancel()
             self._due = None
         self._had_idle = self.slots.has_idle
-        told = pickle.dumps(self.slots.report())
+        report = self.slots.report()
+        told = pickle.dumps(report)
         self._worker.log_event(REPORTS, {"worker": self._worker.address, "report": told})
+        if self._alive is not None:
+            self._alive.cancel()
+            self._alive = None
+        if any(report.outstanding.values()):
+            self._alive = self._loop.call_later(_ALIVE_S, self._report)
 
 
 def slots_of(worker: Worker) -> RequestSlots:
