@@ -35,6 +35,7 @@ check: venv  ## Lint, types, layers, docstrings
 
 stress: venv  ## Random histories and chaos, for longer (half an hour)
 	@SAGE_DASK_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 3600 tests/scheduling/test_state_machine.py
+	@$(BIN)/python -m pytest --timeout 600 -m slow tests
 	@SAGE_DASK_CHAOS_STEPS=90 SAGE_DASK_CHAOS_SEED=$${SEED:-5} $(BIN)/python -m pytest --timeout 1200 \
 		tests/scheduling/on_dask/test_chaos.py
 

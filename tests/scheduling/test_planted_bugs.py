@@ -23,6 +23,8 @@ from sage_dask.scheduling.priority import Priority
 from tests.scheduling.closed_loop import LONGEST_S, PATIENCE_S, wait_of_big_s
 from tests.scheduling.machine import DispatcherMachine
 
+pytestmark = pytest.mark.slow
+
 # No more than the machine's own test runs.
 _BUDGET = settings(
     max_examples=400,

@@ -16,6 +16,8 @@ from sage_dask.experiments.llm.gates import Found
 from sage_dask.experiments.llm.load import Load
 from sage_dask.experiments.llm.prefix import Cached
 
+pytestmark = pytest.mark.slow
+
 TINY = Scale(requests=20, rounds=1, seconds=3.0, records=20)
 
 
