@@ -120,4 +120,6 @@ class Slowdown:
         return mean if is_certain else 1.0
 
     def _decay(self, now_s: float) -> float:
-        return float(0.5 ** ((now_s - self._seen_s) / _HALF_LIFE_S)) if self._weight else 1.0
+        # Evidence does not grow for whoever asks about an earlier time.
+        age_s = max(0.0, now_s - self._seen_s)
+        return float(0.5 ** (age_s / _HALF_LIFE_S)) if self._weight else 1.0

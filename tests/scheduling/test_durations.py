@@ -150,3 +150,12 @@ def test_a_node_that_recovers_is_cleared():
     for _ in range(40):
         slowdown.observe(1.0, 90.0)
     assert slowdown.value(90.0) == 1.0
+
+
+def test_a_question_about_long_ago_is_answered():
+    """Evidence does not grow backwards, however long the machine has been up."""
+    slowdown = Slowdown()
+    for _ in range(10):
+        slowdown.observe(2.0, 1e6)
+
+    assert slowdown.value(0.0) == slowdown.value(1e6) > 1.0
