@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import PlanError
 from sage_dask.metrics import money
+from sage_dask.schedule import is_positive
 from sage_dask.stage import Stage
 
 
@@ -28,7 +28,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name, limit in self._limits().items():
-            if limit is not None and not _is_amount(limit):
+            if limit is not None and not is_positive(limit):
                 raise PlanError(
                     f"{name}={limit!r} must be a positive number; leave it out for no limit"
                 )
@@ -130,9 +130,3 @@ class Spending:
     def __repr__(self) -> str:
         state = f"{self.reached} reached" if self.reached else "within budget"
         return f"<Spending {self.told()} on {self._num_back} records, {state}>"
-
-
-def _is_amount(value: Any) -> bool:
-    """Tell a positive finite number from all else, such as ``True`` or NaN."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and 0 < value < float("inf")

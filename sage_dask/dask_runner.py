@@ -51,7 +51,6 @@ _SETTINGS = {"distributed.admin.large-graph-warning-threshold": "1TiB"}
 # finished batches may pile up behind it to several windows.
 REORDER_WINDOWS = 4
 
-
 # Records in the cluster for each request that servers should have now, so that those that start
 # next are there when the limits grow.
 SERVER_WINDOWS = 1.25
@@ -118,7 +117,14 @@ class DaskRunner:
             with running(job, startup_s):
                 with dask.config.set(_SETTINGS):
                     claim = Claim(job.id, options.scheduling)
-                    window = _Window(self._client, job, programs, self._size(options), claim)
+                    window = _Window(
+                        self._client,
+                        job,
+                        programs,
+                        claim,
+                        size=self._size(options),
+                        is_fixed=options.max_in_flight is not None,
+                    )
                     with self._control.servers(window.observe_servers):
                         window.run()
                 return job.finish()
@@ -158,12 +164,21 @@ class _Window:
     """The batches of one job that are on their way through the cluster."""
 
     def __init__(
-        self, client: Client, job: Job, programs: Mapping[str, Program], size: int, claim: Claim
+        self,
+        client: Client,
+        job: Job,
+        programs: Mapping[str, Program],
+        claim: Claim,
+        *,
+        size: int,
+        is_fixed: bool,
     ) -> None:
         self._client = client
         self._job = job
         self._programs = programs
         self._size = size
+        self._is_fixed = is_fixed
+        """Whether the user has set the size, which then holds for servers, too."""
         self._claim = claim
         self._in_flight: dict[Future, _Sent] = {}
         self._suspects: deque[_Sent] = deque()
@@ -270,7 +285,7 @@ class _Window:
 
     def _num_waiting(self) -> int:
         """Return how many batches more are to be there, so that servers always have requests."""
-        if not self._in_flight:
+        if self._is_fixed or not self._in_flight:
             return 0
         mean = self._num_records / len(self._in_flight)
         return math.ceil(SERVER_WINDOWS * self._wanted_requests / max(mean, 1.0))

@@ -85,7 +85,7 @@ class Governor:
             return
         self._outstanding[asker] = 0
         for endpoint, limit in endpoints.items():
-            self._servers.declare(endpoint, limit=limit.fixed, ceiling=limit.ceiling)
+            self._servers.declare(endpoint, limit)
         self._govern()
 
     def _fix(self, limits: Mapping[str, float]) -> None:

@@ -205,14 +205,16 @@ class Pipeline:
         """Run the pipeline to its end.
 
         In this process tasks run one at a time and share with nobody: policy, gates, priorities,
-        weight and quota are checked, and then change nothing.
+        weight and quota are checked, and then change nothing.  Batches that wait for answers do so
+        together, as far as the gates of their model servers let them.
 
         Args:
             on: A Dask client, a cluster, a scheduler's address, nodes of ours, or a runner.
                 Nothing runs it in this process.
             policy: How tasks are placed: a policy or its name, ``"dask"`` for Dask's own
                 placement, None for what the cluster has (``"spread"`` where nothing was set).
-            gates: Limits of cluster-wide gates, set before the run; they stay afterwards.
+            gates: Limits of cluster-wide gates, set before the run; they stay afterwards.  The gate
+                of a model server bears its URL, and holds in this process, too.
             priority: Of the whole job, added to those of stages and records; higher runs first.
             weight: Share of the cluster among jobs: 2 gets twice what 1 gets.
             quota: Most that the job may hold at once, by worker resource or gate; the name

@@ -52,7 +52,8 @@ class LocalRunner:
     """Runs a plan in this process and thread: the reference, and the quickest for small inputs.
 
     Tasks that compute run one at a time and share with nobody, so policy, gates, priorities,
-    weight and quota change nothing here.  Batches that wait for answers do so together.
+    weight and quota change nothing here, but for gates that bear a model server's URL.  Batches
+    that wait for answers do so together.
     """
 
     node = "local"

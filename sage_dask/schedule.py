@@ -1,8 +1,8 @@
 """What one run asks of a cluster that it may share: placement, gates, and its own part.
 
 Plain values, checked where they are given.  The scheduler acts on them; a run in
-this process has nobody to share with, and ignores them all but ``record_priority``,
-which is checked there too.
+this process has nobody to share with, and ignores them all but the gates of model
+servers and ``record_priority``, which is checked there too.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Scheduling:
                     f"gate {gate!r} is given {slots!r} slots, and a positive whole number is wanted"
                 )
         for name, amount in self.quota.items():
-            if not _is_positive(amount):
+            if not is_positive(amount):
                 raise PlanError(
                     f"the quota of {name!r} is {amount!r}, and a positive number is wanted; "
                     "leave it out for no limit"
                 )
-        if not _is_positive(self.weight):
+        if not is_positive(self.weight):
             raise PlanError(
                 f"weight={self.weight!r} must be a positive number; a job of weight 2 gets twice "
                 "the share of one of weight 1"
@@ -91,6 +91,7 @@ def finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _is_positive(value: object) -> bool:
+def is_positive(value: object) -> bool:
+    """Return whether a value is a finite number above 0."""
     number = finite(value)
     return number is not None and number > 0

@@ -224,7 +224,7 @@ def test_one_machine(example, commands):
     done = folder.run(folder.documented(commands)[0], TMPDIR=str(folder.path.parent))
 
     assert done.returncode == 0
-    assert_counted(folder)
+    assert_counted(folder, {"worker-0", "worker-1"})
     assert "on the cluster at tcp://127.0.0.1:" in done.stderr
     assert list(folder.path.parent.glob("tmp.*")) == []
 
@@ -257,18 +257,19 @@ def test_a_cluster_of_hosts_is_encrypted(example, commands, script):
 
     logs = "".join(path.read_text() for path in folder.path.glob("worker*.log"))
     assert done.returncode == 0
-    assert_counted(folder)
+    assert_counted(folder, {f"node-{number}" for number in range(3)})
     assert "on the cluster at tls://127.0.0.1:" in done.stderr
     assert "tcp://" not in logs
     assert logs.count("Registered to:      tls://") == 2
     assert list(folder.path.glob("cluster-*")) == []
 
 
-def assert_counted(folder: Folder) -> None:
-    """Check the output of ``wordcount.yaml``: all rows, by other processes than the driver."""
+def assert_counted(folder: Folder, workers: set[str]) -> None:
+    """Check the output of ``wordcount.yaml``: all rows, each by one of the workers."""
     rows = folder.rows("counts.jsonl")
     assert [row["num_words"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert len({row["process"] for row in rows}) == 2
+    # One of two may have counted all of them before the other was asked.
+    assert {row["worker"] for row in rows} <= workers
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+from distributed import get_worker
 
 from sage_dask import Record
 
 
 def count_words(record: Record) -> Record:
-    """Add the number of words, and the process that counted them."""
-    return {**record, "num_words": len(record["text"].split()), "process": os.getpid()}
+    """Add the number of words, and the name of the worker that counted them."""
+    return {**record, "num_words": len(record["text"].split()), "worker": get_worker().name}

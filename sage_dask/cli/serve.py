@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from sage_dask.cli.output import note
 from sage_dask.cli.streams import say
 from sage_dask.cli.timed_flags import NAMES, timed_flags, timed_options
 from sage_dask.endpoint.secret import KeySource
-from sage_dask.errors import RunError
 
 _EXAMPLES = example(
     "sage-dask serve Qwen/Qwen2.5-3B-Instruct",
@@ -31,9 +29,6 @@ Exit codes:
   130  ended with Ctrl-C; 143 and 129 for SIGTERM and SIGHUP, in the same good order
 """
 
-
-# After the fault "die": told apart from a defect by whoever watches the process.
-_DIED = 70
 
 # What a timed server would not feel.
 _OF_VLLM = (
@@ -155,20 +150,12 @@ def _serve_vllm(model: str, vllm_words: tuple[str, ...], given: dict[str, Any]) 
 
 
 def _serve_timed(given: dict[str, Any]) -> None:
-    from sage_dask.cluster.timed_server import TimedServer
+    from sage_dask.cluster.timed_server.serving import own_process_server
 
     variable = given["api_key_env"]
     key = KeySource(env=variable).resolve().reveal() if variable else None
     options = timed_options(given, model=given["name"], api_key=key)
-    host, port = given["host"], given["port"]
-    try:
-        server = TimedServer(options, host=host, port=port, die=lambda: os._exit(_DIED))
-    except OSError as error:
-        raise RunError(
-            f"a timed server can not listen on {host} port {port} ({error.strerror}); choose "
-            "another port, or 0 for any free one, and an address of this machine"
-        ) from error
-    with server:
+    with own_process_server(options, given["host"], given["port"]) as server:
         announce(server.endpoint, options.model, "imitated: no model runs, its words are noise")
         # Until a signal raises; the command line makes the right exit code of it.
         threading.Event().wait()

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from sage_dask.endpoint.address import check_endpoint
+from sage_dask.endpoint.address import check_endpoint, health_url
 
 # A server on this machine or beside it; one that is slower than this is not ready.
 _TIMEOUT_S = 5.0
@@ -48,7 +48,7 @@ def ready_models(base: str, *, key: str | None = None) -> tuple[str, ...]:
         NotReadyError: It is not ready, or not reachable.
     """
     try:
-        _get(f"{base}/health", key)
+        _get(health_url(base), key)
     except NotReadyError as error:
         # Not every server has it; those of clouds want a key for whatever they do not know.
         if error.status is None or error.status not in (401, 403, 404, 405):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sage_dask.cluster import LocalNodes
 from sage_dask.experiments.decisions import decisions, simulator
+from sage_dask.experiments.gate import gate
 from sage_dask.experiments.placement import placement
 from sage_dask.experiments.scheduler_cost import scheduler_cost
 from sage_dask.experiments.table import Row, header, in_turn
@@ -177,6 +178,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "simulator": simulator,
     "scheduler": scheduler_cost,
     "placement": placement,
+    "gate": gate,
 }
 
 

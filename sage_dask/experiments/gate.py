@@ -1,7 +1,7 @@
 """How well an adaptive limit finds what a server takes, in simulated time.
 
 Beside it stands the best of several fixed limits, which nobody knows beforehand.
-Run it with ``python -m sage_dask.experiments.gate``.
+Run it with ``make bench BENCH=gate``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from statistics import mean
 
 from sage_dask.experiments.simulated_server import Server, Shape
 from sage_dask.experiments.simulated_traffic import Client, Event, Run
-from sage_dask.experiments.table import Row, header
+from sage_dask.experiments.table import Row
 from sage_dask.scheduling.adaptive import AdaptiveLimit
 
 # Requests of 400 ± 100 ms: 20 ± 5 steps of 20 ms.
@@ -203,14 +203,3 @@ def _recovery_row(what: str, events: Sequence[Event], wanted_s: float) -> Row:
         seconds / wanted_s,
         f"<= {wanted_s:.0f} s",
     )
-
-
-def main() -> None:
-    """Print the table."""
-    print(header())
-    for row in gate():
-        print(row, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from sage_dask.endpoint.gauges import Gauges
+from sage_dask.endpoint.limit import CEILING
 from sage_dask.endpoint.report import Outcomes
 from sage_dask.errors import PlanError, counted
 
@@ -77,7 +78,7 @@ class AdaptiveLimit:
         start: The limit before anything is known.
     """
 
-    def __init__(self, floor: int = 1, ceiling: int = 512, start: int = 8) -> None:
+    def __init__(self, floor: int = 1, ceiling: int = CEILING, start: int = 8) -> None:
         if not 1 <= floor <= ceiling:
             raise PlanError(
                 f"adaptive limit: floor {floor} and ceiling {ceiling}; "

@@ -9,7 +9,7 @@ placed, overtaken and withdrawn.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from typing import TypeAlias
 
 from sage_dask.scheduling.ledger import Lease
@@ -64,13 +64,9 @@ class Backlog:
         for good whoever needs one of the servers that others use together.  Those of workers that
         have fallen silent do not count: others would wait for them without end.
         """
-        heard = Counter(self._by_endpoints)
-        for (worker, _, of_worker), number in self._by_asker.items() if self._silent else ():
-            if worker in self._silent:
-                heard[of_worker] -= number
         return sum(
             number if others == endpoints else number * self._share(endpoints, others)
-            for others, number in heard.items()
+            for others, number in self._of_those_heard().items()
         )
 
     def is_open(self, endpoints: tuple[str, ...]) -> bool:
@@ -142,6 +138,16 @@ class Backlog:
         for (worker, job, endpoints), number in self._by_asker.items():
             if number > 0:
                 yield Want(worker, job, endpoints, number)
+
+    def _of_those_heard(self) -> Mapping[tuple[str, ...], int]:
+        """Return the requests by endpoints, without those of silent workers."""
+        if not self._silent:
+            return self._by_endpoints
+        heard: Counter[tuple[str, ...]] = Counter()
+        for (worker, _, endpoints), number in self._by_asker.items():
+            if worker not in self._silent:
+                heard[endpoints] += number
+        return heard
 
     def _wanted_by(self, endpoint: str) -> float:
         limit = self._servers.capacity((endpoint,))

@@ -209,7 +209,7 @@ class Dispatcher(Rounds):
 
     def server_needed(self, endpoint: str, limit: RequestLimit) -> None:
         """Note a server that tasks send requests to, and what its user asks of the gate."""
-        self.servers.declare(endpoint, limit=limit.fixed, ceiling=limit.ceiling)
+        self.servers.declare(endpoint, limit)
 
     def requests_reported(self, worker: str, report: RequestReport, now_s: float) -> None:
         """Note what a worker says of its requests."""
@@ -321,7 +321,7 @@ class Dispatcher(Rounds):
             self.servers.worker_silent(worker)
             # Until the shell says otherwise: what is placed there now would be stuck as well.
             self.worker_running(worker, False)
-        self._is_allotment_due = True
+            self._is_allotment_due = True
         self.servers.drop_unused(now_s)
         self.queue.drop_spare_lines()
         self.nodes.keep_pools({demand.fit for demand in self.queue.lines})

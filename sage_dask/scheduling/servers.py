@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sage_dask.endpoint.gauges import Gauges
+from sage_dask.endpoint.limit import RequestLimit
 from sage_dask.endpoint.report import RequestReport
 from sage_dask.errors import PlanError
 from sage_dask.scheduling.adaptive import AdaptiveLimit
@@ -22,6 +23,9 @@ from sage_dask.scheduling.claims import Allotment, WorkerClaims
 __all__ = ["Allotment", "ServerStatistics", "Servers", "Share", "Want"]
 
 _POLL_S = 1.0
+
+# What nobody has said anything of.
+_FOUND = RequestLimit()
 
 # A server that was of no use for this long is asked anew how much it takes.
 _UNUSED_S = 600.0
@@ -56,22 +60,21 @@ class Servers:
         self._workers: dict[str, WorkerClaims] = {}
         self._wanted: frozenset[str] = frozenset()
 
-    def declare(self, endpoint: str, *, limit: int | None = None, ceiling: int = 512) -> None:
+    def declare(self, endpoint: str, limit: RequestLimit = _FOUND) -> None:
         """Make a server known; saying the same again changes nothing, not even a limit by hand.
 
         Args:
             endpoint: Its address.
-            limit: Requests under way at most; None to find out.
-            ceiling: What an adaptive limit never exceeds.
+            limit: Requests under way at most, or that they are to be found out.
         """
         server = self._servers.get(endpoint)
         if server is None:
             server = self._servers[endpoint] = _Server()
-        elif server.declared == (limit, ceiling):
+        elif server.declared == limit:
             return
-        server.declared = limit, ceiling
-        server.adaptive.cap(ceiling)
-        self.set_limit(endpoint, limit)
+        server.declared = limit
+        server.adaptive.cap(limit.ceiling)
+        self.set_limit(endpoint, limit.fixed)
 
     def set_limit(self, endpoint: str, limit: float | None) -> None:
         """Fix a limit by hand; 0 closes the server, None makes the limit adaptive again."""
@@ -292,7 +295,7 @@ class _Server:
 
     def __init__(self) -> None:
         self.adaptive = AdaptiveLimit()
-        self.declared: tuple[int | None, int] | None = None
+        self.declared: RequestLimit | None = None
         self.fixed: int | None = None
         self.gauges: Gauges | None = None
         self.polled_s = -math.inf
@@ -300,7 +303,8 @@ class _Server:
     @property
     def is_fixed_by_hand(self) -> bool:
         """Whether its limit is another than was declared."""
-        return self.fixed is not None and (self.declared is None or self.fixed != self.declared[0])
+        declared = None if self.declared is None else self.declared.fixed
+        return self.fixed is not None and self.fixed != declared
 
     @property
     def limit(self) -> int:

@@ -19,6 +19,7 @@ import pytest
 from sage_dask import Collect, FromIterable, Pipeline
 from sage_dask.cluster import LocalNodes
 from sage_dask.cluster.timed_server import TimedServer, TimedServerProcess
+from sage_dask.endpoint import breaker
 from sage_dask.errors import StopRun
 from sage_dask.operators import Generate
 
@@ -78,8 +79,8 @@ def wait_until(condition):
 # By fault: how many requests it costs a record, and what the failed file then says.
 FAULTS = {
     "refuse": (_ATTEMPTS, r"gave no answer \(2 attempts, last: "),
-    "hang": (_ATTEMPTS, r"last: no .* within 0.5 s \(raise"),
-    "hang-during": (_ATTEMPTS, r"last: no .* within 0.5 s \(raise"),
+    "hang": (_ATTEMPTS, r"last: no .* within 1 s \(raise"),
+    "hang-during": (_ATTEMPTS, r"last: no .* within 1 s \(raise"),
     "cut": (_ATTEMPTS, r"gave no answer \(2 attempts, last: "),
     "truncated": (_ATTEMPTS, "last: the answer was cut"),
     "wrong-json": (_ATTEMPTS, "last: the answer is no JSON"),
@@ -89,11 +90,13 @@ FAULTS = {
 }
 
 
-def test_records_whose_requests_fail_are_told_of_and_no_others_suffer(on, server):
+def test_records_whose_requests_fail_are_told_of_and_no_others_suffer(on, server, monkeypatch):
     """Nine faults make nine failures, in one line each, after their tries and no more."""
+    # Seven of them can be the last to be asked, and would be an outage, which no record pays for.
+    monkeypatch.setattr(breaker, "FAILURES_IN_A_ROW", 100)
     marks = dict(zip(range(10, 190, 20), FAULTS, strict=True))
     questions = [f"{n}" + (f" [[fault:{marks[n]}]]" if n in marks else "") for n in range(200)]
-    pipeline = asking(server, questions, timeout_s=0.5, idle_s=0.5)
+    pipeline = asking(server, questions, timeout_s=1.0, idle_s=1.0)
 
     report = pipeline.run(on)
 

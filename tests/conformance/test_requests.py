@@ -68,6 +68,14 @@ def test_more_requests_wait_than_there_are_threads(on):
         assert server.statistics()["most_running"] == 40
 
 
+def test_no_more_batches_are_under_way_than_the_user_said(on):
+    """Two batches of five are ten requests, however many more the server would take."""
+    with TimedServer(seats=64, latency_s=0.05) as server:
+        asking(server.endpoint, 100, limit=40).run(on, batch_size=5, max_in_flight=2)
+
+        assert server.statistics()["most_running"] == 10
+
+
 def test_the_limit_finds_the_servers_seats(on):
     """Without a limit given, a server of twelve seats is kept full and not drowned."""
     with TimedServer(seats=12, latency_s=0.1) as server:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sage_dask.endpoint.limit import RequestLimit
 from sage_dask.endpoint.report import RequestReport
 from sage_dask.scheduling.backlog import SILENT_S, Backlog
 from sage_dask.scheduling.ledger import Lease
@@ -19,7 +20,7 @@ def backlog(**limits):
     """Return a backlog in front of servers ``a`` and ``b`` with these limits, ten by default."""
     servers = Servers()
     for endpoint, name in ((A, "a"), (B, "b")):
-        servers.declare(endpoint, limit=limits.get(name, 10))
+        servers.declare(endpoint, RequestLimit(limits.get(name, 10)))
     return Backlog(servers), servers
 
 

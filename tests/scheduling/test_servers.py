@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sage_dask.endpoint.gauges import Gauges
+from sage_dask.endpoint.limit import RequestLimit
 from sage_dask.endpoint.report import Outcomes, RequestReport
 from sage_dask.errors import PlanError
 from sage_dask.scheduling.servers import Allotment, Servers, Share, Want
@@ -16,7 +17,7 @@ def fixed(limit, *endpoints):
     """Return servers of one fixed limit each."""
     servers = Servers()
     for endpoint in endpoints or (A,):
-        servers.declare(endpoint, limit=limit)
+        servers.declare(endpoint, RequestLimit(limit))
     return servers
 
 
@@ -112,7 +113,7 @@ def test_jobs_share_by_weight_up_to_their_quota():
 def test_replicas_share_a_demand_by_their_limits():
     """Slots nobody wants of one replica are no reason to lack some of the other."""
     servers = fixed(60, A)
-    servers.declare(B, limit=20)
+    servers.declare(B, RequestLimit(20))
 
     slots = servers.allot([want("x", 40, endpoints=(A, B)), want("y", 400, "other", (A,))], {}, 0.0)
 
@@ -153,9 +154,9 @@ def test_the_same_declaration_again_leaves_a_limit_by_hand_alone():
     servers = fixed(64)
     servers.set_limit(A, 10)
 
-    servers.declare(A, limit=64)
+    servers.declare(A, RequestLimit(64))
     assert servers.capacity([A]) == 10
-    servers.declare(A, limit=32)
+    servers.declare(A, RequestLimit(32))
     assert servers.capacity([A]) == 32
     servers.set_limit(A, None)
     assert servers.statistics()[A].is_adaptive
@@ -170,7 +171,7 @@ def test_a_limit_is_no_negative_number():
 def test_an_adaptive_limit_follows_gauges_and_outcomes():
     """Gauges raise it while all is used; refusals lower it; the ceiling holds."""
     servers = Servers()
-    servers.declare(A, ceiling=12)
+    servers.declare(A, RequestLimit(ceiling=12))
     servers.allot([want("x", 100)], {}, 0.0)
     knows(servers, "x", 1, in_flight=8)
 

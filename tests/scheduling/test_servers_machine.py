@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from sage_dask.endpoint.limit import RequestLimit
 from sage_dask.endpoint.report import RequestReport
 from sage_dask.scheduling.allotment import allot
 from sage_dask.scheduling.servers import Allotment, Servers, Share, Want
@@ -50,7 +51,7 @@ class Traffic(RuleBasedStateMachine):
         self.servers = Servers()
         self.limits = {A: 8, B: 5}
         for endpoint, limit in self.limits.items():
-            self.servers.declare(endpoint, limit=limit)
+            self.servers.declare(endpoint, RequestLimit(limit))
         self.bounds = dict(self.limits)
         self.workers = {}
         self.wants = {}

@@ -40,15 +40,24 @@ def serve(
         RunError: The port is taken.
     """
     stop = until or threading.Event()
-    try:
-        server = TimedServer(options, host=host, port=port, die=lambda: os._exit(_DIED))
-    except OSError as error:
-        raise RunError(
-            f"timed server: can not listen on {host}:{port}: {error}; choose another port"
-        ) from error
-    with _stopping(stop), server:
+    with _stopping(stop), own_process_server(options, host, port) as server:
         say(f"timed server on {server.endpoint}, model {options.model!r}; its words are noise")
         stop.wait()
+
+
+def own_process_server(options: TimedOptions, host: str, port: int) -> TimedServer:
+    """Return a server, not started yet, that has this process to itself: ``die`` ends it.
+
+    Raises:
+        RunError: The port is taken, or the address not this machine's.
+    """
+    try:
+        return TimedServer(options, host=host, port=port, die=lambda: os._exit(_DIED))
+    except OSError as error:
+        raise RunError(
+            f"timed server: can not listen on {host}:{port}: {error}; choose another port, or 0 "
+            "for any free one, and an address of this machine"
+        ) from error
 
 
 @contextmanager
