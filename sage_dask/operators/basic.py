@@ -31,6 +31,11 @@ class Map(Operator):
         self.reads, self.writes = _names(self.reads), _names(self.writes)
 
     @property
+    def immaterial(self) -> Sequence[str]:
+        """What is only told to the planner."""
+        return ("reads", "writes")
+
+    @property
     def is_async(self) -> bool:
         """Whether the function is a coroutine function."""
         return inspect.iscoroutinefunction(self.function)
@@ -77,6 +82,11 @@ class Filter(Operator):
     def __post_init__(self) -> None:
         self.reads = _names(self.reads)
 
+    @property
+    def immaterial(self) -> Sequence[str]:
+        """What is only told to the planner."""
+        return ("reads",)
+
     def fields_after(self, before: FieldSet) -> FieldSet:
         """Return ``before``: a filter changes no record."""
         return before
@@ -103,6 +113,11 @@ class FlatMap(Operator):
 
     def __post_init__(self) -> None:
         self.reads, self.writes = _names(self.reads), _names(self.writes)
+
+    @property
+    def immaterial(self) -> Sequence[str]:
+        """What is only told to the planner."""
+        return ("reads", "writes")
 
     def process_batch(self, records: Sequence[Record]) -> Sequence[Outcome]:
         """Call the function on each record and take all it yields."""

@@ -63,6 +63,11 @@ class Embed(Remote):
         """The vector, and the token vectors if they are wanted."""
         return (self.into,) if self.tokens_into is None else (self.into, self.tokens_into)
 
+    @property
+    def immaterial(self) -> tuple[str, ...]:
+        """How texts are grouped and how many threads compute, beside what all have."""
+        return (*super().immaterial, "batch_size", "request_size", "threads")
+
     def check(self) -> None:
         """Refuse sizes below 1, two outputs in one field, and what a server does not give."""
         super().check()

@@ -95,6 +95,21 @@ class Generate(Sampling, Remote):
         beside = ("_meta", "_logprobs") if self.logprobs else ("_meta",)
         return (self.into, *(self.into + ending for ending in beside))
 
+    @property
+    def is_costly(self) -> bool:
+        """A model's answers are; what is quoted from passages is not."""
+        return bool(self.endpoints)
+
+    @property
+    def immaterial(self) -> tuple[str, ...]:
+        """How an answer travels, waits and is kept, and how often it is asked for."""
+        return (*super().immaterial, "stream", "cache", "priority", "reasks")
+
+    def known_by(self) -> Mapping[str, object]:
+        """Return the schema by what it says, wherever it is written."""
+        schema = self._schema
+        return {**super().known_by(), **({} if schema is None else {"json_schema": schema.root})}
+
     def check(self) -> None:
         """Refuse what no server could answer."""
         if self.endpoint is None and self.model is not None:

@@ -7,7 +7,7 @@ once, so that no row can reach beyond its own place in the prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,15 @@ class Prompt(Operator):
     def writes(self) -> Sequence[str]:
         """The prompt."""
         return (self._target,)
+
+    def known_by(self) -> Mapping[str, object]:
+        """Return the template's text, wherever it is written."""
+        return {"text": self.template.text}
+
+    @property
+    def immaterial(self) -> Sequence[str]:
+        """Where the text was read from."""
+        return ("path",)
 
     @property
     def _target(self) -> str:

@@ -25,6 +25,12 @@ from sage_dask.stage import Operator
 _AT_LEAST_ONE = ("attempts", "max_in_flight", "limit")
 _POSITIVE = ("timeout_s", "max_outage_s", "requests_per_minute", "tokens_per_minute")
 
+_IMMATERIAL = (
+    *("api_key_env", "api_key_file", "price"),
+    *("limit", "max_in_flight", "requests_per_minute", "tokens_per_minute"),
+    *("attempts", "connect_s", "first_byte_s", "idle_s", "timeout_s", "max_outage_s"),
+)
+
 
 @dataclass(kw_only=True)
 class Remote(Declared, Operator):
@@ -84,6 +90,15 @@ class Remote(Declared, Operator):
     def request_limit(self) -> RequestLimit:
         """What the gate of each server is asked for."""
         return RequestLimit(self.limit, self.max_in_flight)
+
+    @property
+    def immaterial(self) -> tuple[str, ...]:
+        """How servers are reached, how hard they are asked, and what they charge."""
+        return _IMMATERIAL
+
+    def known_by(self) -> Mapping[str, object]:
+        """Return that a server is asked, and not which one: models move to other hosts."""
+        return {} if self.endpoint is None else {"endpoint": "a server"}
 
     def check(self) -> None:
         """Refuse what no server could be asked with."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -87,6 +87,16 @@ class Rerank(Remote):
     def writes(self) -> Sequence[str]:
         """The passages."""
         return (self.passages,)
+
+    @property
+    def immaterial(self) -> tuple[str, ...]:
+        """What is kept in memory and how many threads compute, beside what all have."""
+        return (*super().immaterial, "cache_size", "threads")
+
+    def known_by(self) -> Mapping[str, object]:
+        """Return the index by what it holds."""
+        index = {} if self.index is None else {"index": Manifest.read(Path(self.index)).told()}
+        return {**super().known_by(), **index}
 
     def check(self) -> None:
         """Refuse an unknown method, and options that do not go together."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,10 @@ class Retrieve(Declared, Operator):
     def writes(self) -> Sequence[str]:
         """The passages."""
         return (self.into,)
+
+    def known_by(self) -> Mapping[str, object]:
+        """Return the index by what it holds."""
+        return {"index": Manifest.read(Path(self.index)).told()}
 
     def check(self) -> None:
         """Refuse an index that is missing or damaged, and options that it can not follow."""

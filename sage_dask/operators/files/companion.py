@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sage_dask.disk import sync_folder
 from sage_dask.operators.files.jsontext import json_line_of_anything
-from sage_dask.operators.files.life import check_target, remove_partial, sync_folder, writing
+from sage_dask.operators.files.life import check_target, remove_partial, writing
 from sage_dask.operators.files.partial import PartialFile
 from sage_dask.record import Failure
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sage_dask import failpoint
+from sage_dask.disk import sync_folder
 from sage_dask.errors import SinkError
 
 # A file-size limit (EFBIG) and a quota end a run the way a full disk does.
@@ -148,14 +150,7 @@ def publish(partial: Path, target: Path) -> None:
     Raises:
         OSError: The rename failed; the partial is still there.
     """
+    failpoint.reach("rename")
     partial.replace(target)
+    failpoint.reach("renamed")
     sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and removals in a folder last: they are entries of the folder, not the file."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

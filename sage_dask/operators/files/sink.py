@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from sage_dask.errors import SinkError
-from sage_dask.operators.files.companion import FailedFile, check_failed_path
+from sage_dask.operators.files.companion import FailedFile, check_failed_path, failed_path
 from sage_dask.operators.files.life import check_target
 from sage_dask.operators.files.partial import PartialFile
 from sage_dask.operators.shared import Declared
@@ -93,6 +93,10 @@ class FileSink(Declared, Sink, Generic[OutputT]):
         """
         opened(self._failed, self).publish()
         opened(self._output, self).publish()
+
+    def files(self) -> Sequence[Path]:
+        """Return the output and its failed file, which is there only if a record failed."""
+        return self.file, failed_path(self.file)
 
     def abort(self) -> str:
         """Leave both partials with whole records and return one sentence about them.

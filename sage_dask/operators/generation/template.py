@@ -56,6 +56,15 @@ class Template:
         """The placeholders in the order of their first place."""
         return tuple(dict.fromkeys(piece.name for piece in self.pieces if piece.name is not None))
 
+    @property
+    def text(self) -> str:
+        """The text that this is parsed from."""
+        return "".join(
+            piece.literal.replace("{", "{{").replace("}", "}}")
+            + ("" if piece.name is None else f"{{{piece.name}}}")
+            for piece in self.pieces
+        )
+
     def fill(self, values: Mapping[str, str]) -> str:
         """Return the text with each placeholder replaced, once and literally."""
         return "".join(

@@ -11,8 +11,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from sage_dask.disk import sync_folder
 from sage_dask.errors import SinkError
-from sage_dask.operators.files.life import sync_folder, writing
+from sage_dask.operators.files.life import writing
 from sage_dask.operators.retrieval.manifest import MANIFEST
 
 

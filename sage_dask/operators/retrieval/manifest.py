@@ -83,6 +83,12 @@ class Manifest:
                     f"{facts.bytes:,}; copy the folder again, or build the index again"
                 )
 
+    def told(self) -> str:
+        """Return what the index holds, in words that are the same for a copy and no other."""
+        listing = sorted((name, facts.sha256) for name, facts in self.files.items())
+        digest = hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:12]
+        return f"{self.num_passages:,} passages, {digest}"
+
     def verify(self, folder: Path) -> None:
         """Read every file and compare its hash.
 
