@@ -1,8 +1,7 @@
 """Run the stages of one task on one batch, in this process.
 
 Every runner goes through here, so that a record meets the same fate in process
-and on a cluster.  A record that raises is found by halving its batch and fails
-alone; the account of the batch stays whole.
+and on a cluster.
 
 There is one way through the stages, a coroutine.  A task whose stages all wait for
 others runs on the process's event loop and holds no thread; any other runs in the
@@ -16,31 +15,25 @@ import copy
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeAlias, TypeVar, cast
 
 from sage_dask import aio
+from sage_dask.apply import Wait, apply_stage, awaiting, blocking
 from sage_dask.endpoint.context import RequestContext, working
-from sage_dask.errors import RunError, SageError, SetupError, StopRun
+from sage_dask.errors import RunError, SageError, SetupError
+from sage_dask.fault import fault_of
+from sage_dask.isolation.isolated import Isolated
 from sage_dask.plan import StagePlan
-from sage_dask.record import Batch, Failure, Outcome, Record, StageTiming, TaskTiming
+from sage_dask.record import Batch, StageTiming, TaskTiming
 from sage_dask.stage import Operator, Stage
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# What became of a record: what its operator says, or whatever came flying out of it.
-_Fate: TypeAlias = Outcome | BaseException
-
-# How to wait for an operator that waits: on the loop, or by blocking a thread.
-_Wait: TypeAlias = Callable[[Awaitable[T]], Awaitable[T]]
-
 # Makes the context for one stage's requests: whose slots, which job, which task.
 ContextMaker: TypeAlias = Callable[[], RequestContext]
-
-# Longer messages carry whole prompts or answers into logs and the failed file.
-_MESSAGE_LIMIT = 2000
 
 
 class TaskExecutor:
@@ -55,7 +48,7 @@ class TaskExecutor:
         self.name = task.name
         self.is_async = task.is_async
         self.endpoints = task.endpoints
-        self._steps = [(stage, copy.copy(stage.operator)) for stage in task.stages]
+        self._steps = [(stage, _own_operator(stage)) for stage in task.stages]
         self._clock = clock
         self._lock = threading.Lock()
         self._is_ready = False
@@ -101,7 +94,7 @@ class TaskExecutor:
         """
         # Loading what the operators need may take seconds, in which others' answers come in.
         setup_seconds = await asyncio.to_thread(self._enter)
-        work = asyncio.ensure_future(self._run(batch, node, setup_seconds, context, _awaiting))
+        work = asyncio.ensure_future(self._run(batch, node, setup_seconds, context, awaiting))
         self._waiting.add(work)
         try:
             if self._is_closed:
@@ -149,7 +142,7 @@ class TaskExecutor:
             work.cancel()
 
     async def _run(
-        self, batch: Batch, node: str, setup_seconds: float, context: ContextMaker, wait: _Wait[Any]
+        self, batch: Batch, node: str, setup_seconds: float, context: ContextMaker, wait: Wait[Any]
     ) -> Batch:
         started = self._clock()
         timings = []
@@ -183,6 +176,11 @@ class TaskExecutor:
             _let_go(self._steps)
 
 
+def _own_operator(stage: Stage) -> Operator:
+    """Return the operator that this process makes ready."""
+    return Isolated(stage) if stage.isolate else copy.copy(stage.operator)
+
+
 def _let_go(steps: Iterable[tuple[Stage, Operator]]) -> None:
     """Tear down operators; one that can not be is told of, since its work is done."""
     for stage, operator in steps:
@@ -194,14 +192,13 @@ def _let_go(steps: Iterable[tuple[Stage, Operator]]) -> None:
             )
 
 
-async def _awaiting(awaitable: Awaitable[T]) -> T:
-    """Wait on the loop."""
-    return await awaitable
-
-
-async def blocking(awaitable: Awaitable[T]) -> T:
-    """Wait with the caller's thread, as if the awaitable were a plain call."""
-    return aio.run(awaitable)
+def _setup_error(stage: Stage, error: Exception) -> SageError:
+    if isinstance(error, SageError):
+        return SetupError(f"stage {stage.name!r}: {error}")
+    operator, fault = type(stage.operator).__name__, fault_of(error)
+    return SetupError(
+        f"stage {stage.name!r}: {operator}.setup() raised {fault.error}: {fault.message}"
+    )
 
 
 def driven(work: Coroutine[Any, Any, T]) -> T:
@@ -211,144 +208,3 @@ def driven(work: Coroutine[Any, Any, T]) -> T:
     except StopIteration as stop:
         return cast(T, stop.value)
     raise AssertionError("a coroutine that was to run in its caller's thread has paused")
-
-
-async def apply_stage(stage: Stage, operator: Operator, batch: Batch, wait: _Wait[Any]) -> Batch:
-    """Run one stage on the records of a batch, and settle what became of each."""
-    size = stage.batch_size or max(1, len(batch))
-    outcomes: list[_Fate] = []
-    for start in range(0, len(batch), size):
-        outcomes += await _call(operator, batch.records[start : start + size], wait)
-    if stage.attempts > 1:
-        outcomes = await _retry(stage, operator, batch.records, outcomes, wait)
-    return _settle(stage, batch, outcomes)
-
-
-async def _call(operator: Operator, records: Sequence[Record], wait: _Wait[Any]) -> Sequence[_Fate]:
-    """Call the operator; where it raises, halve the batch until the culprits stand alone.
-
-    A record whose function calls ``sys.exit`` fails like any other; Ctrl-C alone is the user's.
-    """
-    try:
-        result = operator.process_batch(records)
-        outcomes: Sequence[_Fate] = await wait(result) if isinstance(result, Awaitable) else result
-        if len(outcomes) != len(records):
-            raise StopRun(
-                f"{type(operator).__name__}.process_batch returned {len(outcomes)} outcomes for "
-                f"{len(records)} records; return one per record, None to drop one and a list "
-                "to expand one"
-            )
-        return outcomes
-    except (StopRun, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        if _is_called_off():
-            raise
-        if len(records) == 1:
-            return [error]
-    middle = len(records) // 2
-    first = await _call(operator, records[:middle], wait)
-    return [*first, *await _call(operator, records[middle:], wait)]
-
-
-def _is_called_off() -> bool:
-    """Return whether whoever waits for the batch on the loop does not want it any more."""
-    if asyncio._get_running_loop() is None:
-        return False
-    work = asyncio.current_task()
-    return work is not None and work.cancelling() > 0
-
-
-async def _retry(
-    stage: Stage,
-    operator: Operator,
-    records: Sequence[Record],
-    outcomes: list[_Fate],
-    wait: _Wait[Any],
-) -> list[_Fate]:
-    """Give each failed record its remaining tries, alone."""
-    for place, outcome in enumerate(outcomes):
-        for _ in range(stage.attempts - 1):
-            if not isinstance(outcome, BaseException) or isinstance(outcome, StopRun):
-                break
-            (outcome,) = await _call(operator, records[place : place + 1], wait)
-        outcomes[place] = outcome
-    return outcomes
-
-
-def _settle(stage: Stage, batch: Batch, outcomes: list[_Fate]) -> Batch:
-    """Return the batch after a stage: records go on, the others enter the account."""
-    if set(map(type, outcomes)) <= {dict}:
-        batch.records = cast(list[Record], outcomes)
-        return batch
-    ids, batch.ids, batch.records = batch.ids, [], []
-    for record_id, outcome in zip(ids, outcomes, strict=True):
-        if isinstance(outcome, StopRun):
-            raise outcome
-        if outcome is None:
-            batch.num_filtered += 1
-        elif isinstance(outcome, Sequence) and not isinstance(outcome, str | bytes):
-            _expand(stage, batch, record_id, outcome)
-        else:
-            _keep(stage, batch, record_id, outcome)
-    return batch
-
-
-def _expand(stage: Stage, batch: Batch, record_id: str, children: Sequence[Record]) -> None:
-    if not children:
-        batch.num_filtered += 1
-        return
-    batch.num_expanded += len(children) - 1
-    root = batch.roots.get(record_id, record_id)
-    for number, child in enumerate(children):
-        child_id = f"{record_id}/{number}"
-        batch.roots[child_id] = root
-        _keep(stage, batch, child_id, child)
-
-
-def _keep(stage: Stage, batch: Batch, record_id: str, outcome: object) -> None:
-    """Let a record go on, or fail it: by its exception, or for being no record."""
-    if isinstance(outcome, Mapping):
-        batch.ids.append(record_id)
-        batch.records.append(dict(outcome))
-        return
-    if not isinstance(outcome, BaseException):
-        outcome = TypeError(
-            f"{type(stage.operator).__name__} gave {type(outcome).__name__} for a record; "
-            "give a dict, a list of dicts, None or an exception"
-        )
-    batch.failures.append(
-        Failure(
-            record_id,
-            stage.name,
-            type(outcome).__name__,
-            _words(outcome),
-            attempts=_attempts(outcome, stage),
-            root=batch.roots.get(record_id),
-        )
-    )
-
-
-def _words(error: BaseException) -> str:
-    """Return what an exception says, whatever its own code does when it is asked."""
-    try:
-        # What leaves a program, such as SystemExit(1), says only "1".
-        text = str(error) if isinstance(error, Exception) else ""
-        return (text or repr(error))[:_MESSAGE_LIMIT]
-    except Exception as second:
-        return f"its own message raises {type(second).__name__}; mend {type(error).__name__}"
-
-
-def _attempts(error: BaseException, stage: Stage) -> int:
-    """Return how often a record was tried: by the error's word, or by the stage's."""
-    told = vars(error).get("attempts")
-    return told if type(told) is int else stage.attempts
-
-
-def _setup_error(stage: Stage, error: Exception) -> SageError:
-    if isinstance(error, SageError):
-        return SetupError(f"stage {stage.name!r}: {error}")
-    operator = type(stage.operator).__name__
-    return SetupError(
-        f"stage {stage.name!r}: {operator}.setup() raised {type(error).__name__}: {_words(error)}"
-    )

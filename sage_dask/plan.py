@@ -46,6 +46,11 @@ class StagePlan:
         return all(stage.operator.is_async for stage in self.stages)
 
     @property
+    def is_remembered(self) -> bool:
+        """Whether a run with a journal keeps what this task makes before the next one begins."""
+        return self.stages[-1].is_remembered
+
+    @property
     def endpoints(self) -> Mapping[str, RequestLimit]:
         """Model servers that its stages send requests to, and how many these take at once."""
         operator = self.stages[0].operator
@@ -172,6 +177,12 @@ def _options(stage: Stage) -> str:
         options.append(f"batch_size={stage.batch_size}")
     if stage.attempts > 1:
         options.append(f"attempts={stage.attempts}")
+    if stage.deadline_s is not None:
+        options.append(f"deadline_s={stage.deadline_s:g}")
+    if stage.isolate:
+        options.append("isolate")
+    if stage.memo is not None:
+        options.append(f"memo={stage.memo}")
     return f"  [{', '.join(options)}]" if options else ""
 
 

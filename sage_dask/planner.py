@@ -51,6 +51,7 @@ def make_plan(
         PlanError: The chain can not run; the message names the stage and the mend.
     """
     _check_names(pipeline, stages)
+    _check_isolation(pipeline, stages)
     scheduling = scheduling or Scheduling()
     if scheduling.is_stock:
         check_stock(pipeline, stages, scheduling)
@@ -87,6 +88,24 @@ def _check_names(pipeline: str, stages: Sequence[Stage]) -> None:
             raise PlanError(
                 f"pipeline {pipeline!r}: a stage is called {READ!r}, which is what failures of "
                 "the source are filed under; choose another name"
+            )
+
+
+def _check_isolation(pipeline: str, stages: Sequence[Stage]) -> None:
+    """Refuse to isolate what needs the event loop or the request slots of its worker process."""
+    for stage in stages:
+        kind = type(stage.operator).__name__
+        if stage.isolate and stage.operator.endpoints:
+            raise PlanError(
+                f"pipeline {pipeline!r}, stage {stage.name!r}: {kind} sends requests to model "
+                "servers, whose slots a subprocess can not share; leave isolate=True out, since "
+                "deadline_s cancels its calls without it"
+            )
+        if stage.isolate and stage.operator.is_async:
+            raise PlanError(
+                f"pipeline {pipeline!r}, stage {stage.name!r}: {kind} waits for others (async), "
+                "which isolate=True has no loop for; leave it out, since deadline_s cancels such "
+                "calls without it, or write the operator without async"
             )
 
 
@@ -153,6 +172,8 @@ def _apart(left: Stage, right: Stage) -> str | None:
     if not (left.fuse and right.fuse):
         alone = right if not right.fuse else left
         return f"{alone.name!r} is declared with fuse=False"
+    if left.is_remembered:
+        return f"what {left.name!r} makes is kept before {right.name!r} begins"
     if dict(left.resources) != dict(right.resources):
         return "they hold different resources"
     if dict(left.gates) != dict(right.gates):

@@ -12,6 +12,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from sage_dask.endpoint.limit import RequestLimit
@@ -73,6 +74,23 @@ class Operator(Protocol):
     def request_limit(self) -> RequestLimit:
         """How many requests each of those servers may be sent at once."""
         return RequestLimit()
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether what it makes is kept before later stages begin, so that none repeats it."""
+        return False
+
+    @property
+    def immaterial(self) -> Sequence[str]:
+        """Settings that do not change what comes out, so that a run may go on with others."""
+        return ()
+
+    def known_by(self) -> Mapping[str, object]:
+        """Return what stands for settings where pipelines are compared: a file's text for its path.
+
+        Called on the driver; it may read, and raises ``PlanError`` for what is missing.
+        """
+        return {}
 
     def fields_after(self, before: FieldSet) -> FieldSet:
         """Return what records carry afterwards; override it to remove fields."""
@@ -180,6 +198,10 @@ class Sink(Protocol):
         """Keep what was written whole, and return where it is."""
         return ""
 
+    def files(self) -> Sequence[Path]:
+        """Return the files that stand for the whole output once it is published, if any do."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -199,6 +221,34 @@ class Stage:
     """Tries per record before it counts as failed."""
     fuse: bool = True
     """False keeps the stage in tasks of its own."""
+    deadline_s: float | None = None
+    """Most seconds that the operator may work on one record; None for as long as it takes.
+
+    A call that takes longer is given up, however many records it has, and each of them is tried
+    alone; one that is not finished then fails with ``DeadlineError``.  A batch with ``c`` such
+    records thus costs ``1 + c`` deadlines, and with more ``attempts`` each of them one more per
+    try; where the operator waits, its records are tried all at once, within one more deadline.
+    Choose it well above what a whole call takes, or lower ``batch_size``.
+
+    An operator that waits is cancelled, its waiting for slots of a model server included; an
+    isolated one is killed.  A thread that computes can not be stopped: it is reported in the
+    worker's log while it runs, and what it brings too late fails all the same.
+    """
+    isolate: bool = False
+    """True runs the operator in a subprocess of the worker, one per thread that is at work in it.
+
+    It is set up there once.  It can be killed at its deadline, and records that crash it, by a
+    segmentation fault or for want of memory, fail alone.
+    """
+
+    memo: bool | None = None
+    """Whether what the stage makes is kept in the run's journal before later stages begin, so
+    that their crash does not repeat it; None where the operator knows (``is_costly``)."""
+
+    @property
+    def is_remembered(self) -> bool:
+        """Whether what the stage makes is kept before later stages begin."""
+        return self.operator.is_costly if self.memo is None else self.memo
 
     def __post_init__(self) -> None:
         if not _STAGE_NAME.match(self.name):
@@ -219,6 +269,12 @@ class Stage:
         for option, value in (("batch_size", self.batch_size), ("attempts", self.attempts)):
             if value is not None and value < 1:
                 raise PlanError(f"stage {self.name!r}: {option}={value} must be at least 1")
+        # "not <" refuses NaN as well, which no comparison would ever let expire.
+        if self.deadline_s is not None and not 0 < self.deadline_s < float("inf"):
+            raise PlanError(
+                f"stage {self.name!r}: deadline_s={self.deadline_s} must be a positive number of "
+                "seconds; leave it out for no limit"
+            )
         for resource, amount in self.resources.items():
             if not 0 < amount < float("inf"):
                 raise PlanError(

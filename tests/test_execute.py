@@ -1,32 +1,31 @@
-"""One task on one batch: outcomes, isolation of failures, accounts."""
+"""One task on one batch: making ready, letting go, waiting, timings."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 
+import cloudpickle
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sage_dask import aio
 from sage_dask.endpoint.context import RequestContext, current
 from sage_dask.endpoint.usage import Usage
-from sage_dask.errors import PlanError, RunError, SetupError, StopRun
-from sage_dask.execute import TaskExecutor, apply_stage, blocking, driven
-from sage_dask.operators.basic import Filter, FlatMap, Map
+from sage_dask.errors import PlanError, RunError, SetupError
+from sage_dask.execute import TaskExecutor
+from sage_dask.operators.basic import Filter
 from sage_dask.plan import StagePlan
 from sage_dask.record import Batch
 from sage_dask.stage import Operator, Stage
+
+# Subprocesses can not import tests.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 def batch_of(*values: object) -> Batch:
     """Return a batch with one record per value, called "0", "1", ..."""
     return Batch(0, [str(n) for n in range(len(values))], [{"x": value} for value in values])
-
-
-def applied(stage: Stage, operator: Operator, batch: Batch) -> Batch:
-    """Return the batch after one stage, run in this thread."""
-    return driven(apply_stage(stage, operator, batch, blocking))
 
 
 class Doubler(Operator):
@@ -38,148 +37,6 @@ class Doubler(Operator):
     def process_batch(self, records):
         self.calls.append(len(records))
         return [{"x": record["x"] * 2 + 0} for record in records]
-
-
-class Flaky(Operator):
-    """Fails each record until its third try."""
-
-    def __init__(self):
-        self.tries = {}
-
-    def process_batch(self, records):
-        outcomes = []
-        for record in records:
-            tries = self.tries[record["x"]] = self.tries.get(record["x"], 0) + 1
-            outcomes.append(record if tries >= 3 else ValueError(f"try {tries}"))
-        return outcomes
-
-
-def test_records_go_on_in_order():
-    """A stage that succeeds on everything keeps ids, order and count."""
-    batch = applied(Stage("double", Doubler()), Doubler(), batch_of(1, 2, 3))
-
-    assert batch.ids == ["0", "1", "2"]
-    assert batch.records == [{"x": 2}, {"x": 4}, {"x": 6}]
-    assert batch.failures == []
-
-
-def test_a_record_that_breaks_its_batch_fails_alone():
-    """One bad record of 64 is found by halving, and the other 63 go on."""
-    operator = Doubler()
-    values = [*range(40), None, *range(23)]
-
-    batch = applied(Stage("double", operator), operator, batch_of(*values))
-
-    assert [failure.id for failure in batch.failures] == ["40"]
-    assert (batch.failures[0].stage, batch.failures[0].error) == ("double", "TypeError")
-    assert len(batch) == 63
-    assert len(operator.calls) <= 2 * 6 + 1
-
-
-def test_batch_size_bounds_what_the_operator_sees():
-    """Ten records at batch_size 4 arrive as 4, 4 and 2."""
-    operator = Doubler()
-
-    applied(Stage("double", operator, batch_size=4), operator, batch_of(*range(10)))
-
-    assert operator.calls == [4, 4, 2]
-
-
-def test_attempts_are_given_to_failed_records_only():
-    """With three attempts every flaky record succeeds, in its own place."""
-    operator = Flaky()
-
-    batch = applied(Stage("flaky", operator, attempts=3), operator, batch_of(5, 6))
-
-    assert batch.records == [{"x": 5}, {"x": 6}]
-    assert operator.tries == {5: 3, 6: 3}
-
-
-def test_exhausted_attempts_are_told():
-    """A record that fails all its tries says how many there were, with the last message."""
-    operator = Flaky()
-
-    batch = applied(Stage("flaky", operator, attempts=2), operator, batch_of(5))
-
-    assert (batch.failures[0].attempts, batch.failures[0].message) == (2, "try 2")
-
-
-def test_dropped_records_are_counted():
-    """None drops a record and enters the account as filtered."""
-    batch = applied(
-        Stage("odd", Filter(lambda r: r["x"] % 2)), Filter(lambda r: r["x"] % 2), batch_of(1, 2, 3)
-    )
-
-    assert batch.ids == ["0", "2"]
-    assert (batch.num_filtered, batch.num_read) == (1, 3)
-
-
-def test_expanded_records_get_ids_of_their_own():
-    """One record that becomes three is called id/0 to id/2; one that becomes none is dropped."""
-    operator = FlatMap(lambda r: [{"x": n} for n in range(r["x"])])
-
-    batch = applied(Stage("split", operator), operator, batch_of(3, 0))
-
-    assert batch.ids == ["0/0", "0/1", "0/2"]
-    assert (batch.num_expanded, batch.num_filtered, batch.num_read) == (2, 1, 2)
-
-
-def test_a_failed_child_remembers_the_record_that_was_read():
-    """After an expansion the failure names both the child and the record it came from."""
-    batch = applied(
-        Stage("split", FlatMap(lambda r: [{"x": 1}, {"x": None}])),
-        FlatMap(lambda r: [{"x": 1}, {"x": None}]),
-        batch_of(0),
-    )
-
-    batch = applied(Stage("double", Doubler()), Doubler(), batch)
-
-    assert [(failure.id, failure.root) for failure in batch.failures] == [("0/1", "0")]
-
-
-def test_a_function_without_a_return_fails_its_records():
-    """A map that returns None must not drop records in silence."""
-    batch = applied(Stage("m", Map(lambda r: None)), Map(lambda r: None), batch_of(1))
-
-    assert batch.failures[0].error == "TypeError"
-    assert "returned NoneType, not a dict" in batch.failures[0].message
-
-
-def test_a_coroutine_operator_is_awaited():
-    """An async function is called for each record, and its exceptions fail them singly."""
-
-    async def inverse(record):
-        return {"x": 1 / record["x"]}
-
-    batch = applied(Stage("inverse", Map(inverse)), Map(inverse), batch_of(2, 0))
-
-    assert batch.records == [{"x": 0.5}]
-    assert batch.failures[0].error == "ZeroDivisionError"
-
-
-def test_a_wrong_number_of_outcomes_stops_the_run():
-    """Outcomes that can not be told apart by record are a defect of the operator."""
-
-    class Short(Operator):
-        def process_batch(self, records):
-            return records[1:]
-
-    with pytest.raises(StopRun, match="returned 1 outcomes for 2 records"):
-        applied(Stage("short", Short()), Short(), batch_of(1, 2))
-
-
-@pytest.mark.parametrize("as_value", [True, False])
-def test_stop_run_is_never_a_failed_record(as_value):
-    """An operator can end the run from within a batch, by raising or by returning."""
-
-    class Refused(Operator):
-        def process_batch(self, records):
-            if as_value:
-                return [StopRun("key refused")] * len(records)
-            raise StopRun("key refused")
-
-    with pytest.raises(StopRun, match="key refused"):
-        applied(Stage("refused", Refused(), attempts=5), Refused(), batch_of(1, 2))
 
 
 def test_set_up_runs_once_and_on_a_copy():
@@ -262,83 +119,6 @@ def test_timings_tell_each_stage_of_a_fused_task():
     assert sum(stage.seconds for stage in timing.stages) <= timing.seconds
 
 
-@given(
-    st.lists(
-        st.one_of(
-            st.none(),
-            st.just(ValueError("no")),
-            st.dictionaries(st.just("x"), st.integers()),
-            st.lists(st.dictionaries(st.just("x"), st.integers()), max_size=3),
-            st.just("not a record"),
-        ),
-        min_size=1,
-        max_size=20,
-    )
-)
-def test_every_record_is_accounted_for(outcomes):
-    """Whatever an operator says of its records, the account adds up to what came in."""
-
-    class Scripted(Operator):
-        def process_batch(self, records):
-            return outcomes
-
-    before = batch_of(*outcomes)
-
-    batch = applied(Stage("scripted", Scripted()), Scripted(), before)
-
-    assert batch.num_read == len(outcomes)
-    assert len(batch.ids) == len(batch.records)
-
-
-class SpeechlessError(Exception):
-    """Breaks whoever asks what it says, or how often it was tried."""
-
-    def __str__(self):
-        raise ValueError("no words")
-
-    @property
-    def attempts(self):
-        raise RuntimeError("not counted")
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (SystemExit(7), "SystemExit(7)"),
-        (GeneratorExit(), "GeneratorExit()"),
-        (SpeechlessError(), "its own message raises ValueError; mend SpeechlessError"),
-        (ValueError("x" * 5000), "x" * 2000),
-    ],
-)
-def test_whatever_an_operator_raises_fails_one_record(error, told):
-    """An exception of any kind and conduct becomes the failure of the record it came from."""
-
-    def choke(record):
-        if record["x"] == 2:
-            raise error
-        return record
-
-    stage = Stage("choke", Map(choke))
-    batch = applied(stage, stage.operator, batch_of(1, 2, 3))
-
-    assert [record["x"] for record in batch.records] == [1, 3]
-    (failure,) = batch.failures
-    assert (failure.id, failure.error, failure.attempts) == ("1", type(error).__name__, 1)
-    assert failure.message == told
-
-
-def test_ctrl_c_is_no_failure():
-    """An interrupt ends the call, whichever record was at work."""
-
-    def interrupted(record):
-        raise KeyboardInterrupt
-
-    stage = Stage("wait", Map(interrupted))
-
-    with pytest.raises(KeyboardInterrupt):
-        applied(stage, stage.operator, batch_of(1, 2))
-
-
 class Meeting(Operator):
     """Answers a batch once as many batches are there as it was told to wait for."""
 
@@ -369,10 +149,11 @@ def test_batches_that_wait_do_so_together_and_without_threads():
     assert [future.result(10).records for future in futures] == [[{"x": n}] for n in range(20)]
 
 
-def test_the_end_of_a_job_calls_off_what_it_waits_for():
+@pytest.mark.parametrize("deadline_s", [None, 1000])
+def test_the_end_of_a_job_calls_off_what_it_waits_for(deadline_s):
     """Tearing down ends a batch that would wait for ever, and its operator hears of it."""
     operator = Meeting(2)
-    executor = TaskExecutor(StagePlan((Stage("meet", operator),)))
+    executor = TaskExecutor(StagePlan((Stage("meet", operator, deadline_s=deadline_s),)))
     future = aio.submit(executor.run_waiting(batch_of(1, 2), node="n"))
     aio.run(asyncio.sleep(0.01))
 
@@ -427,3 +208,44 @@ def test_a_cancellation_of_the_operators_own_fails_its_records(is_waiting):
     batch = executor.run(batch_of(1, 2), node="n")
 
     assert [failure.error for failure in batch.failures] == ["CancelledError", "CancelledError"]
+
+
+class Elsewhere(Operator):
+    """Tells where it works; refuses to be made ready if told so."""
+
+    def __init__(self, refusal=None):
+        self.refusal = refusal
+
+    def setup(self):
+        if self.refusal is not None:
+            raise self.refusal
+
+    def process_batch(self, records):
+        return [{"x": os.getpid()} for _ in records]
+
+
+def test_an_isolated_stage_leaves_its_neighbours_where_they_are():
+    """Of two stages in one task, the isolated one alone works in another process."""
+    executor = TaskExecutor(
+        StagePlan((Stage("apart", Elsewhere(), isolate=True), Stage("double", Doubler())))
+    )
+
+    first = executor.run(batch_of(1), node="n").records
+    second = executor.run(batch_of(1), node="n").records
+    executor.teardown()
+
+    assert first == second != [{"x": 2 * os.getpid()}]
+
+
+@pytest.mark.parametrize("refusal", [PlanError("no such model"), ValueError("no such model")])
+def test_a_refusal_to_be_made_ready_is_told_alike_wherever_it_happens(refusal):
+    """A set-up that fails in a subprocess says word for word what it says in this one."""
+    told = []
+    for isolate in (False, True):
+        stage = Stage("model", Elsewhere(refusal), isolate=isolate)
+        with pytest.raises(SetupError) as caught:
+            TaskExecutor(StagePlan((stage,))).setup()
+        told.append(str(caught.value))
+
+    assert told[0] == told[1]
+    assert "no such model" in told[0]
