@@ -40,7 +40,7 @@ def hints_of(cls: type) -> dict[str, Any]:
 
 def fits(value: Any, hint: Any) -> bool:
     """Tell whether a plain value may stand where ``hint`` is annotated."""
-    if get_origin(hint) in _UNIONS:
+    if is_union(hint):
         return any(fits(value, option) for option in get_args(hint))
     if get_origin(hint) is Literal:
         return any(value == option and type(value) is type(option) for option in get_args(hint))
@@ -51,7 +51,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 def wanted(hint: Any) -> str:
     """Return in words what fits an annotation."""
-    if get_origin(hint) in _UNIONS:
+    if is_union(hint):
         return " or ".join(dict.fromkeys(wanted(option) for option in get_args(hint)))
     if get_origin(hint) is Literal:
         return " or ".join(repr(option) for option in get_args(hint))
@@ -61,6 +61,16 @@ def wanted(hint: Any) -> str:
     if kind is list and arguments and arguments[0] is not Any:
         return f"a list, each item {wanted(arguments[0])}"
     return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def is_union(hint: Any) -> bool:
+    """Tell whether an annotation names several that would do."""
+    return get_origin(hint) in _UNIONS
+
+
+def item_hint(hint: Any) -> Any:
+    """Return what the items of a list, or the values of a mapping, are annotated with."""
+    return _item(_kind(hint), get_args(hint))
 
 
 def _kind(hint: Any) -> Any:
@@ -75,14 +85,20 @@ def _kind(hint: Any) -> Any:
     return kind
 
 
+def _item(kind: Any, arguments: tuple[Any, ...]) -> Any:
+    if kind is list and arguments:
+        return arguments[0]
+    return arguments[1] if kind is dict and len(arguments) == 2 else Any
+
+
 def _fits_kind(value: Any, kind: Any, arguments: tuple[Any, ...]) -> bool:
     if kind is float:
         return type(value) in (int, float)
     if kind is list:
-        item = arguments[0] if arguments else Any
+        item = _item(kind, arguments)
         return isinstance(value, list) and all(fits(each, item) for each in value)
     if kind is dict:
-        item = arguments[1] if len(arguments) == 2 else Any
+        item = _item(kind, arguments)
         return isinstance(value, dict) and all(fits(each, item) for each in value.values())
     if kind is abc.Callable:
         return callable(value)

@@ -7,21 +7,23 @@ keys are texts that occur once.  Whatever is refused is refused as
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from sage_dask.errors import SpecError
-from sage_dask.spec.schema import SCALARS, Loader
+from sage_dask.spec.scalars import scalar
+from sage_dask.spec.schema import Loader
 
 # Larger than any hand-written pipeline; PyYAML takes 5 to 20 s for this much.
 MAX_BYTES = 1 << 20
 
 _KINDS = {type(None): "null", list: "a list", dict: "a mapping"}
 _SHOWN_CHARS = 40
+# YAML 1.1 puts another mapping's entries in the place of this key; YAML 1.2 does not know it.
+_MERGE = "<<"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Marked:
     """``file:line:column`` of its first character."""
     key_where: str = ""
     """The same for its key, where it is a value of a mapping."""
+    spelling: str = ""
+    """How a number, a boolean or null is written in the document."""
 
     def fault(self, what: str) -> SpecError:
         """Return what to raise for a fault of this value."""
@@ -56,6 +60,18 @@ class Marked:
         return self.value
 
     @property
+    def inside(self) -> Collection[Marked]:
+        """The items of a list, the values of a mapping; nothing of anything else."""
+        if isinstance(self.value, dict):
+            return self.value.values()
+        return self.value if isinstance(self.value, list) else ()
+
+    @property
+    def in_quotes(self) -> str:
+        """What to add to a message where a text was wanted and YAML took it for something else."""
+        return f"; put it in quotes: {_cut(repr(self.spelling))}" if self.spelling else ""
+
+    @property
     def plain(self) -> Any:
         """The value without its marks."""
         if isinstance(self.value, dict):
@@ -71,9 +87,13 @@ class Marked:
             return f"the boolean {str(self.value).lower()}"
         if type(self.value) in _KINDS:
             return _KINDS[type(self.value)]
-        text = repr(self.value)
-        text = text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
-        return f"the {'text' if isinstance(self.value, str) else 'number'} {text}"
+        if isinstance(self.value, str):
+            return f"the text {_cut(repr(self.value))}"
+        return f"the number {_cut(self.spelling or repr(self.value))}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
 
 
 def parse_yaml(text: str, origin: str) -> Marked:
@@ -148,14 +168,16 @@ def _where(origin: str, mark: yaml.Mark) -> str:
 
 def _marked(node: yaml.Node, origin: str, key_where: str = "") -> Marked:
     where = _where(origin, node.start_mark)
+    spelling = ""
     value: Any
     if isinstance(node, yaml.MappingNode):
         value = dict(_entries(node, origin))
     elif isinstance(node, yaml.SequenceNode):
         value = [_marked(item, origin) for item in node.value]
     else:
-        value = _scalar(node, where)
-    return Marked(value, where, key_where)
+        value = scalar(node.tag, node.value, where)
+        spelling = "" if isinstance(value, str) else node.value
+    return Marked(value, where, key_where, spelling)
 
 
 def _entries(node: yaml.MappingNode, origin: str) -> Iterator[tuple[str, Marked]]:
@@ -163,7 +185,11 @@ def _entries(node: yaml.MappingNode, origin: str) -> Iterator[tuple[str, Marked]
     for key_node, value_node in node.value:
         key = _marked(key_node, origin)
         if not isinstance(key.value, str):
-            raise key.fault(f"a key is {key.shown}, and a text is wanted; put it in quotes")
+            raise key.fault(f"a key is {key.shown}, and a text is wanted{key.in_quotes}")
+        if key.value == _MERGE and key_node.style is None:
+            raise key.fault(
+                f"merge keys ({_MERGE}) are not allowed; write out what they would bring in"
+            )
         if key.value in first:
             raise key.fault(
                 f"key {key.value!r} stands here for the second time (first at "
@@ -171,15 +197,3 @@ def _entries(node: yaml.MappingNode, origin: str) -> Iterator[tuple[str, Marked]
             )
         first[key.value] = key.where
         yield key.value, _marked(value_node, origin, key.where)
-
-
-def _scalar(node: yaml.Node, where: str) -> Any:
-    text: str = node.value
-    try:
-        value = SCALARS.get(node.tag, str)(text)
-    except ValueError as error:
-        # Python reads no integer of more than 4,300 digits.
-        raise SpecError(f"{where}: a number of {len(text):,} digits; write fewer") from error
-    if isinstance(value, float) and math.isinf(value):
-        raise SpecError(f"{where}: the number {text} is out of range; write a smaller one")
-    return value

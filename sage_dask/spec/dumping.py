@@ -14,6 +14,7 @@ from sage_dask.pipeline import Pipeline
 from sage_dask.spec.building import FUNCTION, parameters_of
 from sage_dask.spec.document import parse_yaml
 from sage_dask.spec.references import reference_to
+from sage_dask.spec.scalars import LEAST, MOST
 from sage_dask.spec.schema import Dumper
 from sage_dask.spec.stages import free_name, options_of
 from sage_dask.spec.words import (
@@ -114,7 +115,9 @@ def _is_same(value: Any, default: Any) -> bool:
 
 def _plain(value: Any, what: str) -> Any:
     """Return a copy made of what YAML can say, or raise ``SpecError``."""
-    if value is None or type(value) in (bool, int, str):
+    if value is None or type(value) in (bool, str):
+        return value
+    if type(value) is int and LEAST <= value <= MOST:
         return value
     if type(value) is float and math.isfinite(value):
         return value
@@ -124,7 +127,7 @@ def _plain(value: Any, what: str) -> Any:
         return [_plain(item, f"{what}[{place}]") for place, item in enumerate(value)]
     raise SpecError(
         f"{what} is {value!r:.80} ({type(value).__name__}), which YAML can not say; use texts, "
-        "finite numbers, booleans, None, lists and dicts"
+        "finite numbers of 64 bits, booleans, None, lists and dicts"
     )
 
 

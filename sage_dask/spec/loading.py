@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from sage_dask.budget import Budget
 from sage_dask.errors import PlanError, SpecError, did_you_mean, listed
+from sage_dask.max_errors import MaxErrors
+from sage_dask.options import RunOptions
 from sage_dask.pipeline import Pipeline, check_policy
 from sage_dask.schedule import Scheduling
-from sage_dask.spec.annotations import fits, hints_of, wanted
-from sage_dask.spec.building import build
+from sage_dask.spec.annotations import hints_of
+from sage_dask.spec.building import Scope, build
 from sage_dask.spec.document import MAX_BYTES, Marked, oversize, parse_yaml
+from sage_dask.spec.fitting import check_fits
+from sage_dask.spec.roots import Roots
 from sage_dask.spec.stages import OPTIONS, free_name
 from sage_dask.spec.words import SINK, SOURCE, STAGE, Role, default_name
 
 _REQUIRED = ("pipeline", "source", "stages", "sink")
 _SECTIONS = (*_REQUIRED, "run")
 _SCHEDULING = frozenset(field.name for field in fields(Scheduling))
-_BUDGET = frozenset(field.name for field in fields(Budget))
+_LIMITS: Mapping[str, Callable[[Any], object]] = {
+    "max_cost": lambda limit: Budget(max_cost=limit),
+    "max_tokens": lambda limit: Budget(max_tokens=limit),
+    "max_errors": MaxErrors,
+    "max_stall_s": lambda limit: RunOptions(max_stall_s=limit),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,10 @@ class RunDefaults:
     max_cost: float | None = None
     """Most that the run may spend, in the currency of the stages' prices."""
     max_tokens: int | None = None
+    max_errors: int | float | None = None
+    """Most records that may fail, or the share of those that were read."""
+    max_stall_s: float | None = None
+    """Seconds without progress that end the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,49 +68,65 @@ class Spec:
     run: RunDefaults = RunDefaults()
 
 
-def load(path: str | Path) -> Pipeline:
+def load(path: str | Path, *, roots: Roots | None = None) -> Pipeline:
     """Return the pipeline that a YAML file declares.
 
+    Args:
+        path: The file.
+        roots: For a file of someone else's: folders under which everything must lie that it
+            reads or writes; it may then name no code.  None lets it name what you may open,
+            as is right for a file of your own.
+
     Raises:
-        SpecError: The file can not be read, or does not describe a pipeline.
+        SpecError: The file can not be read, does not describe a pipeline, or leads out of
+            the roots.
     """
-    return read(path).pipeline
+    return read(path, roots=roots).pipeline
 
 
-def loads(text: str, *, base: str | Path | None = None) -> Pipeline:
+def loads(text: str, *, base: str | Path | None = None, roots: Roots | None = None) -> Pipeline:
     """Return the pipeline that a YAML text declares.
 
     Args:
         text: The whole document.
         base: Folder in which ``module:name`` references are looked up first.
+        roots: As for :func:`load`.
 
     Raises:
-        SpecError: The text does not describe a pipeline.
+        SpecError: The text does not describe a pipeline, or leads out of the roots.
     """
-    return reads(text, base=base).pipeline
+    return reads(text, base=base, roots=roots).pipeline
 
 
-def read(path: str | Path) -> Spec:
+def read(path: str | Path, *, roots: Roots | None = None) -> Spec:
     """Return everything that a YAML file says: as :func:`load`, with its ``run`` section."""
     file = Path(path)
-    return reads(_text(file), base=file.parent, origin=str(path))
+    return reads(_text(file), base=file.parent, origin=str(path), roots=roots)
 
 
-def reads(text: str, *, base: str | Path | None = None, origin: str = "<text>") -> Spec:
+def reads(
+    text: str,
+    *,
+    base: str | Path | None = None,
+    origin: str = "<text>",
+    roots: Roots | None = None,
+) -> Spec:
     """Return everything that a YAML text says; messages call it ``origin``."""
     document = parse_yaml(text, origin)
     sections = document.mapping("the document")
     _refuse_unknown("section", sections, _SECTIONS)
     if missing := [name for name in _REQUIRED if name not in sections]:
         raise document.fault(f"the pipeline has no {listed(missing)}; add a section of that name")
-    folder = None if base is None else Path(base)
+    scope = Scope(None if base is None else Path(base), roots)
     name = sections["pipeline"]
     if not isinstance(name.value, str) or not name.value:
-        raise name.fault(f"the pipeline's name is {name.shown}, and a text is wanted")
-    pipeline = Pipeline(name.value).source(_only(SOURCE, sections["source"], folder))
+        raise name.fault(
+            f"the pipeline's name is {name.shown}, and a text is wanted{name.in_quotes}"
+        )
+    pipeline = Pipeline(name.value).source(_only(SOURCE, sections["source"], scope))
     for entry in sections["stages"].items("'stages'"):
-        pipeline = _with_stage(pipeline, entry, folder)
-    pipeline = pipeline.sink(_only(SINK, sections["sink"], folder))
+        pipeline = _with_stage(pipeline, entry, scope)
+    pipeline = pipeline.sink(_only(SINK, sections["sink"], scope))
     run = sections.get("run")
     return Spec(pipeline, RunDefaults() if run is None else _run_defaults(run))
 
@@ -123,20 +152,20 @@ def _text(file: Path) -> str:
         ) from error
 
 
-def _only(role: Role, section: Marked, folder: Path | None) -> Any:
+def _only(role: Role, section: Marked, scope: Scope) -> Any:
     """Make what a section with one entry declares; a bare word is an entry without parameters."""
     if isinstance(section.value, str):
-        return build(role, section.value, Marked(None, section.where), folder)
+        return build(role, section.value, Marked(None, section.where), scope)
     entries = section.mapping(f"the {role.name}")
     if len(entries) != 1:
         raise section.fault(
             f"the {role.name} has {len(entries)} entries ({listed(entries)}); give exactly one"
         )
     [(word, parameters)] = entries.items()
-    return build(role, word, parameters, folder)
+    return build(role, word, parameters, scope)
 
 
-def _with_stage(pipeline: Pipeline, entry: Marked, folder: Path | None) -> Pipeline:
+def _with_stage(pipeline: Pipeline, entry: Marked, scope: Scope) -> Pipeline:
     """Return the pipeline with the stage that one item of ``stages`` declares."""
     if isinstance(entry.value, str):
         entry = Marked({entry.value: Marked(None, entry.where)}, entry.where)
@@ -148,7 +177,7 @@ def _with_stage(pipeline: Pipeline, entry: Marked, folder: Path | None) -> Pipel
             f"only {listed(OPTIONS)}"
         )
     [word] = words
-    operator = build(STAGE, word, parts[word], folder)
+    operator = build(STAGE, word, parts[word], scope)
     options = {key: _option(key, parts[key]) for key in parts if key in OPTIONS}
     name = options.pop("name", None) or free_name(default_name(word), pipeline.stages)
     try:
@@ -158,9 +187,7 @@ def _with_stage(pipeline: Pipeline, entry: Marked, folder: Path | None) -> Pipel
 
 
 def _option(name: str, given: Marked) -> Any:
-    hint = OPTIONS[name]
-    if not fits(given.plain, hint):
-        raise given.fault(f"{name!r} is {given.shown}, and what is wanted is {wanted(hint)}")
+    check_fits(given, OPTIONS[name], repr(name))
     return given.plain
 
 
@@ -170,14 +197,11 @@ def _run_defaults(section: Marked) -> RunDefaults:
     _refuse_unknown("run option", given, known)
     hints = hints_of(RunDefaults)
     for name, value in given.items():
-        if not fits(value.plain, hints[name]):
-            raise value.fault(
-                f"run option {name!r} is {value.shown}, and what is wanted is {wanted(hints[name])}"
-            )
+        check_fits(value, hints[name], f"run option {name!r}")
         if name in _SCHEDULING and value.plain is not None:
             _check_scheduling(name, value)
-        if name in _BUDGET:
-            _check_budget(name, value)
+        if name in _LIMITS and value.plain is not None:
+            _check_limit(name, value)
     return RunDefaults(**{name: value.plain for name, value in given.items()})
 
 
@@ -189,10 +213,10 @@ def _check_scheduling(name: str, given: Marked) -> None:
         raise given.fault(f"run option {name!r}: {error}") from error
 
 
-def _check_budget(name: str, given: Marked) -> None:
-    """Refuse at its line what is no amount to spend."""
+def _check_limit(name: str, given: Marked) -> None:
+    """Refuse at its line what is no amount to spend, or of records that may fail."""
     try:
-        Budget(**{name: given.plain})
+        _LIMITS[name](given.plain)
     except PlanError as error:
         raise given.fault(f"run option {error}") from error
 

@@ -8,8 +8,6 @@ soon as they are met.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, NoReturn
 
 import yaml
@@ -17,18 +15,16 @@ import yaml
 # The format itself needs six levels; the rest is for items and parameters.
 MAX_DEPTH = 32
 
-_NULL, _BOOL, _INT, _FLOAT = (
-    f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float")
-)
+NULL, BOOL, INT, FLOAT = (f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float"))
 
 # YAML 1.2 core schema, less the spellings for infinity, hexadecimal and octal numbers: tag,
 # pattern, and the characters that such a scalar may begin with.
 _CORE_SCHEMA = (
-    (_NULL, re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]),
-    (_BOOL, re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF")),
-    (_INT, re.compile(r"[-+]?[0-9]+\Z"), list("-+0123456789")),
+    (NULL, re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]),
+    (BOOL, re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF")),
+    (INT, re.compile(r"[-+]?[0-9]+\Z"), list("-+0123456789")),
     (
-        _FLOAT,
+        FLOAT,
         re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z"),
         list("-+.0123456789"),
     ),
@@ -84,13 +80,3 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 Dumper.add_representer(str, _represent_text)
-
-# What a scalar's text becomes, by its tag; any other is a text.
-SCALARS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
-    {
-        _NULL: lambda _: None,
-        _BOOL: lambda text: text.lower() == "true",
-        _INT: int,
-        _FLOAT: float,
-    }
-)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from sage_dask.spec.annotations import fits, hints_of, wanted
+from sage_dask.spec.annotations import fits, hints_of, is_union, item_hint, wanted
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,13 @@ def test_annotations_that_name_nothing_are_not_judged():
         value: "NoSuchName"  # noqa: F821, UP037 - the point of the test
 
     assert hints_of(Odd) == {}
+
+
+def test_what_stands_inside_has_annotations_of_its_own():
+    """Items of lists and values of mappings are known where the annotation names them."""
+    assert item_hint(Sequence[int]) is int
+    assert item_hint(Mapping[str, float]) is float
+    assert item_hint(list) is Any
+    assert item_hint(str) is Any
+    assert is_union(int | None)
+    assert not is_union(Sequence[int])

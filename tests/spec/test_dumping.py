@@ -154,7 +154,7 @@ def test_awkward_texts_come_back(text):
 plain = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(1 << 63), (1 << 63) - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -196,6 +196,7 @@ def closure():
         (Map({}.get), "has no name"),
         (Select(["a", math.inf]), r"fields\[1\] is inf"),
         (Select(["a", b"b"]), r"fields\[1\] is b'b' \(bytes\)"),
+        (Select(["a", 1 << 63]), r"fields\[1\] is 9223372036854775808"),
         (Select([{1: "a"}]), "keys in YAML are texts"),
     ],
 )
