@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-vllm demo demo-vllm test test-vllm check stress bench bench-llm format clean
+.PHONY: help venv venv-vllm demo demo-vllm test test-chaos test-vllm check stress bench bench-llm format clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -22,6 +22,9 @@ demo-vllm: venv-vllm  ## The demo through a real vLLM with a tiny random model (
 
 test: venv  ## Run the tests (minutes)
 	@$(BIN)/python -m pytest $(TESTS)
+
+test-chaos: venv  ## Kill runs at random moments, twenty times (minutes); SEED=7 repeats
+	@SAGE_DASK_CHAOS_RUNS=$${RUNS:-20} SAGE_DASK_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/chaos
 
 test-vllm: venv-vllm  ## Run the tests that need a real vLLM (no GPU; minutes)
 	@$(BIN)/python tests/vllm/with_server.py .venv-vllm/bin/python $(TESTS)

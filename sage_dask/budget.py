@@ -99,13 +99,21 @@ class Spending:
         """Count records that set out."""
         self._num_away += num_records
 
-    def back(self, num_records: int, usage: Iterable[Usage | None]) -> None:
-        """Count records that set out and are back, whatever became of them, and their bills."""
+    def back(self, num_records: int) -> None:
+        """Count records that set out and are back, whatever became of them."""
         self._num_away -= num_records
         self._num_back += num_records
+
+    def spent(self, usage: Iterable[Usage | None]) -> None:
+        """Count what requests cost."""
         for each in usage:
             if each is not None:
                 self.usage.add(each)
+
+    def recall(self, num_records: int, usage: Usage) -> None:
+        """Count what earlier starts of the run spent."""
+        self._num_back += num_records
+        self.usage.add(usage)
 
     def told(self) -> str:
         """Return what was spent, in words."""

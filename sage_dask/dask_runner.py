@@ -1,59 +1,34 @@
-"""Runs plans on a Dask cluster, a bounded window of batches at a time.
-
-The driver hands out batches while the window has room and takes results as they
-complete, so neither it nor the scheduler ever holds more than the window, and a
-result is released as soon as it is written.
-"""
+"""Runs plans on a Dask cluster: what it takes before the first batch and after the last."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-import secrets
 import time
-from asyncio import CancelledError
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
 import dask
-from distributed import Client, Future, KilledWorker
-from distributed.client import FutureCancelledError
+from distributed import Client
 from distributed.comm import resolve_address
 
 from sage_dask.errors import RunError, SageError, counted
-from sage_dask.graph import Claim, build_graph
 from sage_dask.job import Job
 from sage_dask.nodes import NODE, node_name
 from sage_dask.options import Machines, RunOptions
-from sage_dask.plan import READ, Plan
-from sage_dask.portable import fail_stranded
-from sage_dask.record import Batch, Failure, Record
+from sage_dask.plan import Plan
 from sage_dask.report import Report
-from sage_dask.runner import note_outage, running
+from sage_dask.runner import running, stoppable
 from sage_dask.schedule import Scheduling, job_name
-from sage_dask.scheduling.on_dask.control import SchedulerControl, ServerStatus
+from sage_dask.scheduling.on_dask.control import SchedulerControl
 from sage_dask.scheduling.on_dask.message_log import shorten_message_logs
-from sage_dask.worker import Program, make_program, pack, prepare, release, unpack
-
-# A batch per thread at work, one waiting beside it and one on the wire keep threads fed
-# while the driver writes; more would only add latency.
-WAVES_PER_THREAD = 3
+from sage_dask.window import News, Window
+from sage_dask.worker import Program, make_program, prepare, release
 
 # The batch lies within the graph on purpose, and is as large as its largest record.
 _SETTINGS = {"distributed.admin.large-graph-warning-threshold": "1TiB"}
-
-# Ordered output waits for its slowest batch.  The window stays full meanwhile, as long as
-# finished batches may pile up behind it to several windows.
-REORDER_WINDOWS = 4
-
-# Records in the cluster for each request that servers should have now, so that those that start
-# next are there when the limits grow.
-SERVER_WINDOWS = 1.25
 
 
 class DaskRunner:
@@ -107,29 +82,26 @@ class DaskRunner:
             yield
 
     def _run(self, plan: Plan, options: RunOptions) -> Report:
-        job = Job(plan, options, self._machines())
-        name = job_name(plan.pipeline, job.id)
-        programs = {task.name: make_program(task, job=name) for task in plan.stages}
-        try:
-            started = time.perf_counter()
-            self._prepare(programs.values())
-            startup_s = {**self._startup_s, "operators": time.perf_counter() - started}
-            with running(job, startup_s):
-                with dask.config.set(_SETTINGS):
-                    claim = Claim(job.id, options.scheduling)
-                    window = _Window(
-                        self._client,
-                        job,
-                        programs,
-                        claim,
-                        size=self._size(options),
-                        is_fixed=options.max_in_flight is not None,
-                    )
-                    with self._control.servers(window.observe_servers):
-                        window.run()
-                return job.finish()
-        finally:
-            self._release(programs.values())
+        news: News = SimpleQueue()
+        with Job(plan, options, self._machines(), wake=partial(news.put, None)) as job:
+            name = job_name(plan.pipeline, job.id)
+            programs = {task.name: make_program(task, job=name) for task in plan.stages}
+            try:
+                started = time.perf_counter()
+                self._prepare(programs.values())
+                startup_s = {**self._startup_s, "operators": time.perf_counter() - started}
+                with running(job, startup_s):
+                    window = Window(self._client, job, programs, news, options)
+                    with stoppable(job, options, partial(news.put, None)):
+                        self._pass_through(window)
+                    return job.finish()
+            finally:
+                self._release(programs.values())
+
+    def _pass_through(self, window: Window) -> None:
+        """Have the whole source go through the cluster."""
+        with dask.config.set(_SETTINGS), self._control.servers(window.observe_servers):
+            window.run()
 
     def _machines(self) -> Machines:
         workers = self._workers.values()
@@ -139,13 +111,17 @@ class DaskRunner:
         on = f"{counted(len(nodes), 'Dask node')}{several}, {counted(threads, 'thread')}"
         return Machines(f"on {on}", nodes, threads)
 
-    def _size(self, options: RunOptions) -> int:
-        return options.max_in_flight or WAVES_PER_THREAD * self._machines().num_threads
-
     def _prepare(self, programs: Iterable[Program]) -> None:
         """Make operators ready on every worker, before the first record is spent."""
         results = self._client.run(_in_thread, prepare, list(programs), on_error="return")
-        for address, result in results.items():
+        # A worker that went away meanwhile is not unfit; what is ready takes its place.
+        there = {each: result for each, result in results.items() if not _is_gone(result)}
+        if not there:
+            raise RunError(
+                f"no worker of {self._client.scheduler.address} is left of {len(results)}; look "
+                "into their logs, and start some"
+            )
+        for address, result in there.items():
             if isinstance(result, SageError):
                 raise result
             if isinstance(result, BaseException):
@@ -155,210 +131,17 @@ class DaskRunner:
                 ) from result
 
     def _release(self, programs: Iterable[Program]) -> None:
+        if self._client.status != "running":
+            # A question would wait half a minute for the scheduler to come back.
+            return
         digests = [program.digest for program in programs]
         with suppress(Exception):
             self._client.run(_in_thread, release, digests, on_error="return")
 
 
-class _Window:
-    """The batches of one job that are on their way through the cluster."""
-
-    def __init__(
-        self,
-        client: Client,
-        job: Job,
-        programs: Mapping[str, Program],
-        claim: Claim,
-        *,
-        size: int,
-        is_fixed: bool,
-    ) -> None:
-        self._client = client
-        self._job = job
-        self._programs = programs
-        self._size = size
-        self._is_fixed = is_fixed
-        """Whether the user has set the size, which then holds for servers, too."""
-        self._claim = claim
-        self._in_flight: dict[Future, _Sent] = {}
-        self._suspects: deque[_Sent] = deque()
-        self._completed: SimpleQueue[tuple[Future, Any] | None] = SimpleQueue()
-        """Batches that are back; None where there may be room for more."""
-        self._is_exhausted = False
-        self._endpoints = {url for task in job.plan.stages for url in task.endpoints}
-        self._num_computing = 0 if all(task.is_async for task in job.plan.stages) else size
-        """Batches for the stages that compute."""
-        self._num_records = 0
-        self._wanted_requests = 0.0
-
-    def observe_servers(self, status: Mapping[str, ServerStatus]) -> None:
-        """Learn how many requests the servers should have; called on the client's own loop."""
-        own = {url: server for url, server in status.items() if url in self._endpoints}
-        self._wanted_requests = sum(server["wanted"] or 0.0 for server in own.values())
-        self._completed.put(None)
-        for endpoint, server in own.items():
-            note_outage(self._job, endpoint, server["down_s"])
-
-    def run(self) -> None:
-        """Pass the whole source through the cluster."""
-        try:
-            self._fill()
-            while self._in_flight:
-                completed = self._completed.get()
-                if completed is not None:
-                    self._take(*completed)
-                self._fill()
-        finally:
-            # Empty unless something went wrong.
-            self._client.cancel(list(self._in_flight))
-
-    def _fill(self) -> None:
-        """Hand out batches while there is room; suspects first, and each of them alone."""
-        if self._suspects:
-            if not self._in_flight:
-                self._submit(self._suspects.popleft())
-            return
-        while self._has_room():
-            batch = self._job.admit()
-            if batch is None:
-                self._is_exhausted = True
-                return
-            self._send(batch)
-
-    def _send(self, batch: Batch) -> None:
-        packed = self._packed(batch)
-        self._job.size.observe_bytes(len(batch), len(packed))
-        self._submit(_Sent(batch.index, packed, len(batch), self._job.id, batch.priority))
-
-    def _submit(self, sent: _Sent) -> None:
-        """Submit a graph of its own: Dask serves graphs in the order in which they come.
-
-        Within one graph it would serve unconnected chains in the order of their keys as
-        text, last first, and ordered output would wait for the first batch of all.
-        """
-        claim = replace(self._claim, priority=sent.priority)
-        (output,) = build_graph(
-            self._job.plan,
-            self._programs,
-            sent.keys,
-            {sent.index: sent.packed},
-            claim,
-            num_records=sent.num_records,
-        )
-        # As compute() does, but without optimising a graph that is as it should be (a sixth
-        # of the driver's time), and with a later place in the queue for every later call.
-        future = self._client.get(output.dask, output.key, sync=False, fifo_timeout="0s")
-        self._in_flight[future] = sent
-        self._num_records += sent.num_records
-        self._client.loop.add_callback(self._fetch, future)
-
-    async def _fetch(self, future: Future) -> None:
-        """Put a result, or the error in its place, where the driver waits for it.
-
-        Dask's ``as_completed`` never tells of a batch that was done, was lost with its worker
-        before it was fetched, and then failed.
-        """
-        try:
-            result = await self._client.gather(future, asynchronous=True)
-        except (Exception, CancelledError) as error:
-            result = error
-        self._completed.put((future, result))
-
-    def _packed(self, batch: Batch) -> bytes:
-        """Pickle a batch; records that can not be fail here, and are kept as they are."""
-        try:
-            packed = pack(batch)
-        except Exception:
-            fail_stranded(batch, READ)
-            return pack(batch)
-        # A tenth of the memory that the records take, for as long as they are away.
-        self._job.keep_inputs(batch.index, partial(_as_read, packed))
-        return packed
-
-    def _has_room(self) -> bool:
-        size = max(self._size, self._num_computing + self._num_waiting())
-        return (
-            not self._is_exhausted
-            and len(self._in_flight) < size
-            and self._job.num_unwritten < REORDER_WINDOWS * size
-        )
-
-    def _num_waiting(self) -> int:
-        """Return how many batches more are to be there, so that servers always have requests."""
-        if self._is_fixed or not self._in_flight:
-            return 0
-        mean = self._num_records / len(self._in_flight)
-        return math.ceil(SERVER_WINDOWS * self._wanted_requests / max(mean, 1.0))
-
-    def _take(self, future: Future, result: Any) -> None:
-        sent = self._in_flight.pop(future)
-        self._num_records -= sent.num_records
-        try:
-            if isinstance(result, CancelledError | FutureCancelledError):
-                raise RunError(
-                    f"job {self._job.id!r}: the cluster dropped its tasks ({future.status}); the "
-                    "scheduler went away, or someone cancelled them; run again"
-                )
-            if isinstance(result, BaseException):
-                self._take_error(sent, result)
-            else:
-                self._job.settle(result)
-        finally:
-            # Also where writing fails: the error's frames would keep the result on its worker.
-            future.release()
-
-    def _take_error(self, sent: _Sent, error: BaseException) -> None:
-        """Fail a batch whose worker died, unless others were there that may have killed it.
-
-        Dask blames all tasks that a worker held, also those that had not begun, so suspects
-        run once more with the cluster to themselves.
-        """
-        if isinstance(error, KilledWorker) and not sent.is_alone:
-            self._suspects.append(sent.alone())
-        else:
-            self._job.settle(_failed(sent.index, self._job.ids_of(sent.index), error))
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A batch as it was handed to the cluster."""
-
-    index: int
-    packed: bytes
-    num_records: int
-    keys: str
-    """What keeps its keys apart from others: the job's id, or digits of its own."""
-    priority: float
-    is_alone: bool = False
-
-    def alone(self) -> _Sent:
-        """Return the batch for another try, under keys that the first one never had."""
-        return replace(self, keys=secrets.token_hex(4), is_alone=True)
-
-
-def _as_read(packed: bytes) -> tuple[Sequence[str], Sequence[Record]]:
-    ids, records, _ = unpack(packed)
-    return ids, records
-
-
-def _failed(index: int, ids: Sequence[str], error: BaseException) -> Batch:
-    """Fail the records of a batch whose workers died; anything else ends the run."""
-    if isinstance(error, SageError):
-        raise error
-    if not isinstance(error, KilledWorker):
-        raise RunError(
-            f"a task broke outside its operators: {type(error).__name__}: {error}"
-        ) from error
-    message = (
-        f"the workers that ran this record's batch of {len(ids)} died, also when nothing else "
-        f"ran; look into the log of {error.last_worker.address} for memory or a crash"
-    )
-    attempts = 2 * (error.allowed_failures + 1)
-    failures = [
-        Failure(record_id, "worker", "KilledWorker", message, attempts=attempts)
-        for record_id in ids
-    ]
-    return Batch(index, [], [], failures)
+def _is_gone(result: Any) -> bool:
+    """Return whether a worker's answer is that nobody could be reached."""
+    return isinstance(result, OSError)
 
 
 async def _in_thread(function: Any, argument: Any) -> Any:

@@ -51,6 +51,14 @@ class RunError(SageError):
     """A run ended without doing its job."""
 
 
+class TooManyFailuresError(RunError):
+    """More records failed than the run may have."""
+
+
+class SchedulerLostError(RunError):
+    """The cluster's scheduler is gone, and with it whatever it held."""
+
+
 class PolicyError(RunError):
     """A placement policy raised, was slow, or chose a node that can not take the task."""
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import IO, Any, ClassVar, TypeAlias
+from typing import IO, Any, ClassVar, TypeAlias, get_args
 
 from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import RunError, SageError
@@ -57,6 +57,41 @@ class BatchCommitted:
     """Number of failures by ``"stage: error class"``."""
 
 
+@dataclass(frozen=True, slots=True)
+class BatchRemembered:
+    """What a batch has after a costly stage was kept; its later stages are to come."""
+
+    kind: ClassVar[str] = "batch_remembered"
+    batch: int
+    elapsed_s: float
+    """From the job's first read to this write."""
+    tasks: Sequence[TaskTiming]
+    """Those since the batch was read, or remembered before."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsTakenBack:
+    """Records that were done are no longer: they failed, and are to be tried again."""
+
+    kind: ClassVar[str] = "records_taken_back"
+    num_read: int
+    num_written: int
+    num_failed: int
+    num_filtered: int
+    num_expanded: int
+    failures: Mapping[str, int]
+    """Number of failures by ``"stage: error class"``."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsRefused:
+    """Records that were done have no form in the output, and failed after all."""
+
+    kind: ClassVar[str] = "records_refused"
+    num_refused: int
+    failures: Mapping[str, int]
+
+
 # The outcome of a job that stopped because it had spent what it might.
 BUDGET = "budget reached"
 
@@ -71,11 +106,11 @@ class JobFinished:
     message: str = ""
 
 
-Event: TypeAlias = JobStarted | BatchCommitted | JobFinished
+Event: TypeAlias = (
+    JobStarted | BatchCommitted | BatchRemembered | RecordsTakenBack | RecordsRefused | JobFinished
+)
 
-_KINDS: dict[str, type[Any]] = {
-    kind.kind: kind for kind in (JobStarted, BatchCommitted, JobFinished)
-}
+_KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in get_args(Event)}
 
 
 class EventFile:
@@ -99,8 +134,7 @@ class EventFile:
         if self._file.closed:
             return
         # In one call, so that a kill tears at most the last line.
-        row = json.dumps(_row(event), separators=(",", ":"))
-        line = memoryview(f"{row}\n".encode())
+        line = memoryview(event_line(event) + b"\n")
         try:
             while line:
                 line = line[self._file.write(line) :]
@@ -127,7 +161,7 @@ def read_events(path: Path) -> Iterator[Event]:
             if not line.endswith(b"\n"):
                 return
             try:
-                yield _parse(json.loads(line))
+                yield parse_event(line)
             except (ValueError, KeyError, TypeError) as error:
                 raise SageError(
                     f"{path}, line {number}: not an event ({type(error).__name__}: {error}); "
@@ -135,19 +169,30 @@ def read_events(path: Path) -> Iterator[Event]:
                 ) from error
 
 
+def event_line(event: Event) -> bytes:
+    """Return an event as a line of JSON, without its end; ``parse_event`` is the way back."""
+    return json.dumps(_row(event), separators=(",", ":")).encode()
+
+
 def _row(event: Event) -> dict[str, Any]:
-    """Return an event as what JSON takes; ``_parse`` is the way back."""
+    """Return an event as what JSON takes."""
     row = {"kind": event.kind} | {each.name: getattr(event, each.name) for each in fields(event)}
-    if isinstance(event, BatchCommitted):
+    if isinstance(event, BatchCommitted | BatchRemembered):
         row["tasks"] = [
             (*task[:-1], [_stage_row(timing) for timing in task.stages]) for task in event.tasks
         ]
     return row
 
 
-def _parse(row: dict[str, Any]) -> Event:
+def parse_event(line: bytes) -> Event:
+    """Return the event of a line.
+
+    Raises:
+        ValueError, KeyError, TypeError: It is none.
+    """
+    row = json.loads(line)
     kind = _KINDS[row.pop("kind")]
-    if kind is BatchCommitted:
+    if kind in (BatchCommitted, BatchRemembered):
         row["tasks"] = [
             TaskTiming(task, node, seconds, setup_s, tuple(_stage_timing(*s) for s in stages))
             for task, node, seconds, setup_s, stages in row["tasks"]

@@ -36,7 +36,8 @@ class Claim:
 
 
 def build_graph(
-    plan: Plan,
+    pipeline: str,
+    tasks: Sequence[StagePlan],
     programs: Mapping[str, Program],
     keys: str,
     packed: Mapping[int, bytes],
@@ -47,7 +48,8 @@ def build_graph(
     """Return the last task of each batch, in the order given.
 
     Args:
-        plan: The tasks and how they hang together.
+        pipeline: Its name.
+        tasks: Tasks of the plan that are to run, and how they hang together.
         programs: The pickled stages by task name.
         keys: Part of every key, so that jobs, and tries of one job, never share results.
         packed: Pickled batches by index, all of the claim's priority.
@@ -56,16 +58,17 @@ def build_graph(
     """
     layers: dict[str, MaterializedLayer] = {}
     dependencies: dict[str, set[str]] = {}
-    for task in plan.stages:
+    for task in tasks:
         layer = layer_name(task, keys)
-        inputs = {layer_name(_named(plan.stages, name), keys) for name in task.inputs}
+        # What an earlier graph made of a batch is within the batch.
+        inputs = {layer_name(each, keys) for each in tasks if each.name in task.inputs}
         layers[layer] = MaterializedLayer(
             _tasks(layer, inputs, programs[task.name], packed, claim, is_waiting=task.is_async),
-            annotations=_annotations(plan.pipeline, task, claim, num_records),
+            annotations=_annotations(pipeline, task, claim, num_records),
         )
         dependencies[layer] = inputs
     graph = HighLevelGraph(layers, dependencies)
-    last = layer_name(plan.stages[-1], keys)
+    last = layer_name(tasks[-1], keys)
     return [Delayed((last, index), graph, layer=last) for index in packed]
 
 
@@ -75,8 +78,10 @@ def delayed_batches(plan: Plan) -> list[Delayed]:
     name = job_name(plan.pipeline, job)
     programs = {task.name: make_program(task, job=name) for task in plan.stages}
     feed = Feed(plan.source, BatchSize(plan.batching))
-    packed = {batch.index: pack(batch) for batch in iter(feed.next_batch, None)}
-    return build_graph(plan, programs, job, packed, Claim(job, Scheduling(policy=STOCK)))
+    batches = (intake.batch for intake in iter(feed.next_batch, None))
+    packed = {batch.index: pack(batch) for batch in batches}
+    claim = Claim(job, Scheduling(policy=STOCK))
+    return build_graph(plan.pipeline, plan.stages, programs, job, packed, claim)
 
 
 def layer_name(task: StagePlan, keys: str) -> str:
@@ -143,7 +148,3 @@ def _sage(pipeline: str, task: StagePlan, claim: Claim, num_records: int) -> dic
 def _priority(task: StagePlan, claim: Claim) -> float:
     """Return the priority of a task: of its job, its stage and its records together."""
     return claim.scheduling.priority + task.priority + claim.priority
-
-
-def _named(tasks: Sequence[StagePlan], name: str) -> StagePlan:
-    return next(task for task in tasks if task.name == name)

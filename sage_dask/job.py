@@ -1,52 +1,58 @@
-"""One submission of a plan, seen from the driver: read, put in order, write, count.
+"""One submission of a plan, seen from the driver: read, keep, count.
 
 A runner asks the job for batches and gives them back when their last task is
 done; everything that must not depend on who ran them happens here.  The job has
-no threads and never waits.  One thread drives it; notes may come from any.
+no threads and never waits before its end.  One thread drives it; notes, and the
+wish to stop, may come from any.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
+from typing import Self
 
+from sage_dask.admitted import Admitted, Inputs, admitted
 from sage_dask.batching import BatchSize
 from sage_dask.budget import Spending
-from sage_dask.errors import AccountingError, RunError, SourceError
-from sage_dask.events import BUDGET, BatchCommitted, Event, EventFile, JobFinished, JobStarted
+from sage_dask.errors import AccountingError, RunError, SourceError, TooManyFailuresError
+from sage_dask.events import (
+    BUDGET,
+    BatchCommitted,
+    BatchRemembered,
+    Event,
+    JobFinished,
+    JobStarted,
+    RecordsRefused,
+)
 from sage_dask.feed import Feed
+from sage_dask.journaled import outlet_of
 from sage_dask.options import Machines, RunOptions
 from sage_dask.plan import Plan
-from sage_dask.record import Batch, Failure, Record
+from sage_dask.record import Batch
 from sage_dask.report import Report, ReportBuilder
 from sage_dask.standing import Standing
 from sage_dask.version import versions
 
-# What a run folder is known by.
-EVENTS = "events.jsonl"
-
-
-@dataclass(slots=True)
-class _Admitted:
-    """A batch on its way: what is needed once it is back."""
-
-    inputs: Callable[[], tuple[Sequence[str], Sequence[Record]]]
-    """Ids and records as they were read, for those that fail."""
-    num_sent: int
-    num_read: int
-    failures: list[Failure]
-    """Rows that were unreadable."""
-    admitted_s: float
-
 
 class Job:
-    """The driver's side of one run."""
+    """The driver's side of one run.
+
+    Args:
+        plan: What runs.
+        options: How; with a run folder the job goes on where an earlier start of it ended.
+        machines: Where.
+        wake: Called, from any thread, when ``collect`` has something new.
+        clock: Seconds; only differences count.
+
+    Raises:
+        PlanError: The run folder is of another pipeline or input, or a limit makes no sense.
+        RunError: The run folder can not be used.
+    """
 
     def __init__(
         self,
@@ -54,8 +60,10 @@ class Job:
         options: RunOptions,
         machines: Machines,
         *,
+        wake: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        options.budget.check(stage for task in plan.stages for stage in task.stages)
         self.plan = plan
         # Eight hexadecimal digits are what Dask cuts off a key to get the task's prefix.
         self.id = secrets.token_hex(4)
@@ -63,19 +71,21 @@ class Job:
         self._options = options
         self._machines = machines
         self._clock = clock
+        self._outlet = outlet_of(plan, options, wake)
         self._feed = Feed(
             plan.source,
             self.size,
             num_slots=machines.num_threads,
             record_priority=options.scheduling.record_priority,
+            finished=self._outlet.finished(),
         )
         self._builder = ReportBuilder()
-        self._events: EventFile | None = None
         self._is_started = False
-        self._admitted: dict[int, _Admitted] = {}
-        self._done: dict[int, Batch] = {}
-        self._next_to_write = 0
+        self._admitted: dict[int, Admitted] = {}
+        self._ready: list[Batch] = []
+        """Batches that may go on."""
         self._source_error: SourceError | None = None
+        self._reason_to_stop: BaseException | None = None
         self._started_s = 0.0
         self._waiting = {task.name for task in plan.stages if task.is_async}
         self._spending = Spending(options.budget)
@@ -86,24 +96,37 @@ class Job:
             options.observer,
             clock=clock,
         )
-        options.budget.check(stage for task in plan.stages for stage in task.stages)
-        _refuse_used(options.run_dir)
+
+    @property
+    def num_threads(self) -> int:
+        """Tasks that can run at once."""
+        return self._machines.num_threads
 
     @property
     def num_unwritten(self) -> int:
         """Batches that were admitted and are not yet written."""
         return len(self._admitted)
 
+    @property
+    def num_pending(self) -> int:
+        """Batches that are back, and will be safe or may go on without any other."""
+        return self._outlet.num_pending + len(self._ready)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no more is begun, and what is under way is all that is waited for."""
+        return self._reason_to_stop is not None
+
     def start(self, startup_s: Mapping[str, float]) -> None:
-        """Open the sink and note the start; the clock of the makespan runs from here.
+        """Note the start; the clock of the makespan runs from here.
 
         Args:
             startup_s: Seconds spent before the first record, by what they went into.
         """
-        self._events = _open_events(self._options.run_dir)
+        self._recall()
+        self._outlet.open()
         self._is_started = True
-        self.plan.sink.open()
-        self._emit(
+        self._note(
             JobStarted(
                 pipeline=self.plan.pipeline,
                 job=self.id,
@@ -127,32 +150,24 @@ class Job:
         breaks ends the reading; ``finish`` raises its error once the batches before it
         are written.  So does a budget that is reached, without an error.
         """
-        while self._spending.may_send():
+        while not self.is_stopping and self._spending.may_send():
             admitted_s = self._clock()
             try:
-                batch = self._feed.next_batch()
+                intake = self._feed.next_batch()
             except SourceError as error:
                 self._source_error = error
                 return None
-            if batch is None:
+            if intake is None:
                 return None
-            self._admitted[batch.index] = _Admitted(
-                partial(_as_read, batch.ids, batch.records),
-                len(batch),
-                batch.num_read,
-                batch.failures,
-                admitted_s,
-            )
-            batch.failures = []
+            batch = intake.batch
+            self._admitted[batch.index] = admitted(intake, admitted_s)
             self._spending.sent(len(batch))
             if batch.records:
                 return batch
             self.settle(batch)
         return None
 
-    def keep_inputs(
-        self, index: int, inputs: Callable[[], tuple[Sequence[str], Sequence[Record]]]
-    ) -> None:
+    def keep_inputs(self, index: int, inputs: Inputs) -> None:
         """Keep the records of a batch in this form until it is settled, such as pickled."""
         self._admitted[index].inputs = inputs
 
@@ -160,21 +175,47 @@ class Job:
         """Return the ids of the records of a batch that is on its way."""
         return self._admitted[index].inputs()[0]
 
+    def remember(self, batch: Batch) -> None:
+        """Keep what a batch has so far; ``collect`` gives it back once that is safe."""
+        kept = self._admitted[batch.index]
+        self._learn(batch, kept)
+        stage = self.plan.stages[batch.start - 1].stages[-1].name
+        elapsed_s = self._clock() - self._started_s
+        # What is told once is not told again at its end.
+        tasks, batch.tasks = batch.tasks, []
+        self._outlet.remember(batch, kept, stage, BatchRemembered(batch.index, elapsed_s, tasks))
+
     def settle(self, batch: Batch) -> None:
-        """Take back a batch whose last task is done, and write what is due."""
-        num_sent = self._admitted[batch.index].num_sent
-        # Only tasks that compute: how long others are waited for says nothing of the size.
-        computing = [task.seconds for task in batch.tasks if task.task not in self._waiting]
-        if computing:
-            self.size.observe(num_sent, max(computing))
-        self._spending.back(num_sent, (t.usage for task in batch.tasks for t in task.stages))
-        if not self._options.ordered:
-            self._commit(batch)
-            return
-        self._done[batch.index] = batch
-        while self._next_to_write in self._done:
-            self._commit(self._done.pop(self._next_to_write))
-            self._next_to_write += 1
+        """Take back a batch whose last task is done."""
+        kept = self._admitted[batch.index]
+        self._learn(batch, kept)
+        self._spending.back(kept.num_sent)
+        if batch.num_read + len(kept.failures) != kept.num_read:
+            raise AccountingError(
+                f"job {self.id!r}: batch {batch.index} set out with {kept.num_read} records and "
+                f"accounts for {batch.num_read + len(kept.failures)}; this is a defect of "
+                "sage_dask, please report"
+            )
+        self._outlet.take(batch, kept, partial(self._event, kept))
+        self._absorb()
+
+    def collect(self) -> list[Batch]:
+        """Count what became safe, and return the batches that may go on with their next task.
+
+        Raises:
+            RunError: Nothing can be kept any more.
+        """
+        self._absorb()
+        ready, self._ready = self._ready, []
+        return [] if self.is_stopping else ready
+
+    def stop(self, reason: BaseException) -> None:
+        """Begin nothing more; ``finish`` raises the reason once what is under way is written.
+
+        May be called from any thread, and by a signal's handler; the first reason counts.
+        """
+        if self._reason_to_stop is None:
+            self._reason_to_stop = reason
 
     def note(self, source: str, text: str | None) -> None:
         """Show a short note beside the progress until it is replaced or cleared.
@@ -196,26 +237,33 @@ class Job:
         Raises:
             SourceError: The source broke before its end.
             AccountingError: A record is neither written, failed nor filtered.
+            TooManyFailuresError: More records failed than the run may have.
         """
+        self._outlet.flush()
+        self._absorb()
         is_cut_short = self._is_cut_short()
-        if self._source_error is not None:
-            raise self._source_error
+        for reason in (self._source_error, self._reason_to_stop):
+            if reason is not None:
+                raise reason
         if self._admitted:
             raise RunError(
                 f"job {self.id!r}: {len(self._admitted)} batches never came back; "
                 "this is a defect of sage_dask, please report it"
             )
+        self._check_failures(is_end=not is_cut_short)
+        if self._reason_to_stop is not None:
+            raise self._reason_to_stop
         self._builder.report().check_account()
         if is_cut_short:
-            return self._end(JobFinished(BUDGET, self._cut_short(self.plan.sink.abort())))
-        self.plan.sink.close()
+            return self._end(JobFinished(BUDGET, self._cut_short(self._outlet.abort())))
+        self._outlet.finish(self._feed.num_read, self._refused)
         return self._end(JobFinished("done"))
 
     def abort(self, error: BaseException) -> None:
         """Keep what was written whole, and add to the error where it is."""
         # A note for whatever else goes wrong: it must not hide what ended the run.
         try:
-            kept = self.plan.sink.abort() if self._is_started else ""
+            kept = self._outlet.abort() if self._is_started else ""
         except Exception as second:
             kept = f"and the output could not be left in order: {second}"
         if kept:
@@ -224,6 +272,64 @@ class Job:
             self._end(JobFinished(type(error).__name__, str(error)))
         except Exception as second:
             error.add_note(f"and the run's events could not be closed in order: {second}")
+
+    def close(self) -> None:
+        """Let go of the run folder; a job that ended did so already."""
+        self._feed.close()
+        self._outlet.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _learn(self, batch: Batch, kept: Admitted) -> None:
+        """Learn what the tasks of a batch took and cost."""
+        # Only tasks that compute: how long others are waited for says nothing of the size.
+        computing: defaultdict[str, float] = defaultdict(float)
+        for task in batch.tasks:
+            if task.task not in self._waiting:
+                # Several of a name where a suspect ran in parts.
+                computing[task.task] += task.seconds
+        if computing:
+            self.size.observe(kept.num_sent, max(computing.values()))
+        self._spending.spent(timing.usage for task in batch.tasks for timing in task.stages)
+
+    def _absorb(self) -> None:
+        """Count what became safe."""
+        for batch, event in self._outlet.written():
+            self._builder.add(event)
+            if isinstance(event, BatchRemembered):
+                self._ready.append(batch)
+            else:
+                del self._admitted[batch.index]
+                self._standing.count(event)
+        self._check_failures()
+
+    def _recall(self) -> None:
+        """Count what earlier starts of the run did."""
+        for event in self._outlet.past_events():
+            self._builder.add(event)
+        before = self._builder.report()
+        if before.num_read:
+            self._standing.recall(before)
+            self._spending.recall(before.num_read, before.usage)
+
+    def _check_failures(self, *, is_end: bool = False) -> None:
+        """Stop where more records failed than may."""
+        counts = self._standing
+        told = self._options.max_errors.excess(counts.num_failed, counts.num_read, is_end=is_end)
+        if told is not None:
+            self.stop(TooManyFailuresError(told))
+
+    def _refused(self, event: RecordsRefused) -> None:
+        """Count records that failed after all, and see whether they are too many."""
+        self._builder.add(event)
+        self._standing.refuse(event.num_refused)
+        self._check_failures(is_end=True)
+        if self._reason_to_stop is not None:
+            raise self._reason_to_stop
 
     def _is_cut_short(self) -> bool:
         """Return whether the budget ended the reading, and there is more to read."""
@@ -245,85 +351,29 @@ class Job:
             "to go on, raise it and run again (answers in the response cache cost nothing)"
         )
 
-    def _commit(self, batch: Batch) -> None:
-        admitted = self._admitted.pop(batch.index)
-        batch.failures = [*admitted.failures, *batch.failures]
-        if batch.num_read != admitted.num_read:
-            raise AccountingError(
-                f"job {self.id!r}: batch {batch.index} set out with {admitted.num_read} records "
-                f"and accounts for {batch.num_read}; this is a defect of sage_dask, please report"
-            )
-        unwritable = self.plan.sink.write(batch.ids, batch.records)
-        batch.failures += unwritable
-        if batch.failures:
-            as_read = dict(zip(*admitted.inputs(), strict=True))
-            failures = [_with_input(failure, as_read) for failure in batch.failures]
-            self.plan.sink.write_failures(failures)
-        self._account(batch, admitted, num_written=len(batch) - len(unwritable))
-
-    def _account(self, batch: Batch, admitted: _Admitted, *, num_written: int) -> None:
+    def _event(self, kept: Admitted, batch: Batch, num_written: int) -> BatchCommitted:
+        """Return what is to be told of a batch that is done, all of its failures included."""
         now = self._clock()
         by_kind = Counter(f"{failure.stage}: {failure.error}" for failure in batch.failures)
-        event = BatchCommitted(
+        return BatchCommitted(
             batch=batch.index,
-            num_read=admitted.num_read,
+            num_read=kept.num_read,
             num_written=num_written,
             num_failed=len(batch.failures),
             num_filtered=batch.num_filtered,
             num_expanded=batch.num_expanded,
-            latency_s=now - admitted.admitted_s,
+            latency_s=now - kept.admitted_s,
             elapsed_s=now - self._started_s,
             tasks=batch.tasks,
             failures=dict(by_kind),
         )
-        self._emit(event)
-        self._standing.count(event)
 
-    def _emit(self, event: Event) -> None:
+    def _note(self, event: Event) -> None:
         self._builder.add(event)
-        if self._events is not None:
-            self._events.append(event)
+        self._outlet.note(event)
 
     def _end(self, event: JobFinished) -> Report:
         self._standing.stop()
-        self._feed.close()
-        self._emit(event)
-        if self._events is not None:
-            self._events.close()
-            self._events = None
+        self._note(event)
+        self.close()
         return self._builder.report()
-
-
-def _as_read(
-    ids: Sequence[str], records: Sequence[Record]
-) -> tuple[Sequence[str], Sequence[Record]]:
-    return ids, records
-
-
-def _with_input(failure: Failure, inputs: Mapping[str, Record]) -> Failure:
-    """Attach the record as it was read, so that the failed file can be a source again."""
-    if failure.record is not None:
-        return failure
-    return replace(failure, record=inputs.get(failure.root or failure.id))
-
-
-def _refuse_used(run_dir: Path | None) -> None:
-    """Refuse a folder that holds a run before operators are made ready."""
-    if run_dir is not None and (run_dir / EVENTS).exists():
-        raise RunError(
-            f"run folder {str(run_dir)!r} already holds a run; give another run_dir, "
-            "or remove that folder"
-        )
-
-
-def _open_events(run_dir: Path | None) -> EventFile | None:
-    if run_dir is None:
-        return None
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        return EventFile(run_dir / EVENTS)
-    except OSError as error:
-        raise RunError(
-            f"run folder {str(run_dir)!r} can not be written ({error.strerror}); "
-            "give another run_dir"
-        ) from error

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from sage_dask.budget import Budget
 from sage_dask.errors import PlanError, did_you_mean, listed
+from sage_dask.max_errors import MaxErrors
 from sage_dask.operators.basic import Filter, FlatMap, Map
 from sage_dask.operators.files.overlap import check_apart
-from sage_dask.options import RunOptions
+from sage_dask.options import Resuming, RunOptions
 from sage_dask.plan import Batching, Plan
 from sage_dask.planner import make_plan
 from sage_dask.record import Record
@@ -29,6 +30,7 @@ from sage_dask.scheduling import policies
 from sage_dask.scheduling.policy import Policy
 from sage_dask.stage import Operator, Sink, Source, Stage
 from sage_dask.standing import Observer
+from sage_dask.watchdog import MAX_STALL_S
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -81,6 +83,9 @@ class Pipeline:
         priority: int = 0,
         attempts: int = 1,
         fuse: bool = True,
+        deadline_s: float | None = None,
+        isolate: bool = False,
+        memo: bool | None = None,
     ) -> Pipeline:
         """Return this pipeline with one more stage at its end.
 
@@ -94,6 +99,12 @@ class Pipeline:
             priority: Higher runs first among tasks that are ready.
             attempts: Tries per record before it counts as failed.
             fuse: False keeps the stage in tasks of its own.
+            deadline_s: Most seconds that the operator may work on one record, which fails
+                otherwise; see :class:`.Stage` for what a batch with such records costs.
+            isolate: Run the operator in a subprocess of the worker, which can be killed at the
+                deadline; records that crash it fail alone.
+            memo: Whether what the stage makes is kept in a run's journal before later stages
+                begin, so that their crash does not repeat it; None for model servers' answers.
         """
         stage = Stage(
             name,
@@ -104,6 +115,9 @@ class Pipeline:
             priority=priority,
             attempts=attempts,
             fuse=fuse,
+            deadline_s=deadline_s,
+            isolate=isolate,
+            memo=memo,
         )
         return replace(self, stages=(*self.stages, stage))
 
@@ -197,8 +211,15 @@ class Pipeline:
         target_task_s: float | None = None,
         ordered: bool = True,
         run_dir: str | os.PathLike[str] | None = None,
+        durable: bool = True,
+        retry_failed: bool = False,
+        accept_changes: Sequence[str] = (),
+        extend: bool = False,
+        follow: bool = False,
+        max_errors: int | float | None = None,
         observer: Observer | None = None,
         max_in_flight: int | None = None,
+        max_stall_s: float = MAX_STALL_S,
         max_cost: float | None = None,
         max_tokens: int | None = None,
     ) -> Report:
@@ -225,9 +246,21 @@ class Pipeline:
             batch_size: Records that travel together; None to let measurements decide.
             target_task_s: Busy time in seconds that tasks are steered to.
             ordered: Write in the order of reading; False writes batches as they complete.
-            run_dir: Folder for the run's events, from which its report can be counted again.
+            run_dir: Folder of the run.  What became of each record is kept there before anything
+                else counts, so that the same call goes on where a killed run ended.
+            durable: False keeps nothing in ``run_dir`` but the run's events, at no cost.
+            retry_failed: Try the records again that failed in earlier starts of the run.
+            accept_changes: Stages that may differ from those that the run was begun with; what
+                is done stays as it is.
+            extend: Whether the input may have records that it had not; those that are done are
+                found by their ids.
+            follow: Write rows as they are done to ``growing.jsonl`` in the run's folder, too.
+            max_errors: Failures that end the run: more than a number of records, or than a share
+                of those read, such as 0.01.
             observer: Called with the progress after each write.
             max_in_flight: Most batches on their way at once.
+            max_stall_s: Seconds on a cluster without a batch that comes back, after which the run
+                ends and may go on later; the progress tells the reason after half a minute.
             max_cost: What requests to model servers may cost, by the prices of the operators.
                 Once it is reached nothing more is read, and what is under way is written.
             max_tokens: The same in tokens, prompts and answers together.
@@ -238,8 +271,13 @@ class Pipeline:
         options = RunOptions(
             ordered=ordered,
             run_dir=None if run_dir is None else Path(run_dir),
+            durable=durable,
+            resuming=Resuming(retry_failed, tuple(accept_changes), extend),
+            follow=follow,
+            max_errors=MaxErrors(max_errors),
             observer=observer,
             max_in_flight=max_in_flight,
+            max_stall_s=max_stall_s,
             scheduling=Scheduling(
                 policy, gates or {}, priority, weight, quota or {}, record_priority
             ),

@@ -14,6 +14,9 @@ from sage_dask.plan import READ
 from sage_dask.record import Failure, Record, SourceItem
 from sage_dask.schedule import finite
 
+# The class under which a record fails whose priority is no number.
+PRIORITY_ERROR = "PriorityError"
+
 # What a source yields.
 Items: TypeAlias = Iterator[SourceItem | Failure]
 
@@ -45,7 +48,7 @@ def priority_failure(item: SourceItem, field: str) -> Failure:
     return Failure(
         item.id,
         READ,
-        "PriorityError",
+        PRIORITY_ERROR,
         f"field {field!r}, the record's priority, is {value!r:.40} ({type(value).__name__}), and "
         "a finite number is wanted; leave it out for 0",
         record=item.record,

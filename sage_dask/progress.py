@@ -170,7 +170,7 @@ def show_progress(
 
 def _parts(progress: Progress, elapsed_s: float) -> list[str]:
     done = progress.num_read
-    rate = done / elapsed_s if elapsed_s > 0 else 0.0
+    rate = (done - progress.num_before) / elapsed_s if elapsed_s > 0 else 0.0
     parts = [f"{done:,} done"]
     if progress.expected is not None:
         share = f" ({min(1.0, done / progress.expected):.0%})" if progress.expected else ""

@@ -104,7 +104,8 @@ class Batch:
     ids: list[str]
     records: list[Record]
     failures: list[Failure] = field(default_factory=list)
-    num_filtered: int = 0
+    filtered: list[str] = field(default_factory=list)
+    """Id as read, for each record that was dropped; several where its children were."""
     num_expanded: int = 0
     """Records gained by expansions: one that became three adds two."""
     tasks: list[TaskTiming] = field(default_factory=list)
@@ -112,10 +113,17 @@ class Batch:
     """Id as read, for each id that an expansion made."""
     priority: float = 0.0
     """What the records say of their own urgency, higher first; known to the driver only."""
+    start: int = 0
+    """Tasks of the plan that the batch has passed; known to the driver only."""
 
     def __len__(self) -> int:
         """Return how many records are still on their way."""
         return len(self.records)
+
+    @property
+    def num_filtered(self) -> int:
+        """How many records were dropped."""
+        return len(self.filtered)
 
     @property
     def num_read(self) -> int:

@@ -14,7 +14,15 @@ from typing import Any
 
 from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import AccountingError
-from sage_dask.events import BatchCommitted, Event, JobFinished, JobStarted
+from sage_dask.events import (
+    BatchCommitted,
+    BatchRemembered,
+    Event,
+    JobFinished,
+    JobStarted,
+    RecordsRefused,
+    RecordsTakenBack,
+)
 from sage_dask.metrics import Latencies, LatencySummary, balance, in_short, money
 from sage_dask.record import StageTiming
 
@@ -60,7 +68,7 @@ class Report:
     num_filtered: int
     num_expanded: int
     makespan_s: float
-    """From the first read to the last write."""
+    """From the first read to the last write, summed over the starts of the run."""
     latency: LatencySummary
     startup_s: Mapping[str, float]
     setup_s: float
@@ -69,6 +77,8 @@ class Report:
     nodes: Mapping[str, NodeCost]
     failures: Mapping[str, int] = field(default_factory=dict)
     output: str = ""
+    num_starts: int = 1
+    """How often the run was started until it was as it is."""
 
     @classmethod
     def from_events(cls, events: Iterable[Event]) -> Report:
@@ -136,6 +146,10 @@ class Report:
         return "\n".join(_lines(self))
 
 
+# What is counted of each batch.
+_COUNTS = ("num_read", "num_written", "num_failed", "num_filtered", "num_expanded")
+
+
 @dataclass(slots=True)
 class _StageSums:
     """What a stage took so far."""
@@ -165,6 +179,9 @@ class ReportBuilder:
         self._counts: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._latencies = Latencies()
+        self._num_starts = 0
+        self._before_s = 0.0
+        """Makespan of the starts before this one."""
         self._makespan_s = 0.0
         self._setup_s = 0.0
         self._stages: dict[str, _StageSums] = {}
@@ -174,20 +191,39 @@ class ReportBuilder:
         """Count one event."""
         if isinstance(event, JobStarted):
             self._start = event
-            self._stages = {stage: _StageSums() for stage in event.stages}
+            self._num_starts += 1
+            self._before_s = self._makespan_s
+            self._end = JobFinished("running")
+            for stage in event.stages:
+                self._stages.setdefault(stage, _StageSums())
             for node in event.nodes:
-                self._nodes[node] = [0, 0.0, 0]
+                self._nodes.setdefault(node, [0, 0.0, 0])
         elif isinstance(event, BatchCommitted):
             self._add_batch(event)
+        elif isinstance(event, BatchRemembered):
+            self._add_tasks(event)
+        elif isinstance(event, RecordsTakenBack):
+            for name in _COUNTS:
+                self._counts[name] -= getattr(event, name)
+            self._failures.subtract(event.failures)
+        elif isinstance(event, RecordsRefused):
+            self._counts["num_written"] -= event.num_refused
+            self._counts["num_failed"] += event.num_refused
+            self._failures.update(event.failures)
         else:
             self._end = event
 
     def _add_batch(self, event: BatchCommitted) -> None:
-        for name in ("num_read", "num_written", "num_failed", "num_filtered", "num_expanded"):
+        for name in _COUNTS:
             self._counts[name] += getattr(event, name)
         self._failures.update(event.failures)
         self._latencies.add(event.latency_s, event.num_written)
-        self._makespan_s = event.elapsed_s
+        self._add_tasks(event)
+        if event.tasks:
+            self._nodes[event.tasks[-1].node][2] += event.num_written
+
+    def _add_tasks(self, event: BatchCommitted | BatchRemembered) -> None:
+        self._makespan_s = self._before_s + event.elapsed_s
         for task in event.tasks:
             node = self._nodes[task.node]
             node[0] += 1
@@ -195,8 +231,6 @@ class ReportBuilder:
             self._setup_s += task.setup_seconds
             for timing in task.stages:
                 self._stages.setdefault(timing.stage, _StageSums()).add(timing)
-        if event.tasks:
-            self._nodes[event.tasks[-1].node][2] += event.num_written
 
     def report(self) -> Report:
         """Return what was counted so far."""
@@ -213,7 +247,8 @@ class ReportBuilder:
             setup_s=self._setup_s,
             stages={name: sums.cost() for name, sums in self._stages.items()},
             nodes={name: NodeCost(int(t), s, int(r)) for name, (t, s, r) in self._nodes.items()},
-            failures=dict(self._failures),
+            failures={kind: number for kind, number in self._failures.items() if number},
+            num_starts=max(1, self._num_starts),
             output=start.output,
             num_read=self._counts["num_read"],
             num_written=self._counts["num_written"],
@@ -224,7 +259,8 @@ class ReportBuilder:
 
 
 def _lines(report: Report) -> Iterable[str]:
-    yield f"pipeline {report.pipeline}, job {report.job}, {report.runner}: {report.outcome}"
+    starts = f", start {report.num_starts}" if report.num_starts > 1 else ""
+    yield f"pipeline {report.pipeline}, job {report.job}, {report.runner}{starts}: {report.outcome}"
     if report.message:
         yield f"  {report.message}"
     expanded = f"   expanded {report.num_expanded:,}" if report.num_expanded else ""

@@ -7,15 +7,17 @@ equal; they differ in where a batch is while it is worked on.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from sage_dask import aio
 from sage_dask.execute import TaskExecutor
 from sage_dask.governor import own_governor
+from sage_dask.interrupts import stopping_on_signals
 from sage_dask.job import Job
 from sage_dask.options import Machines, RunOptions
 from sage_dask.plan import Plan
@@ -40,6 +42,13 @@ class Runner(Protocol):
         """Run a plan to its end and return what it cost."""
         ...
 
+
+# What a run in this process waits for: batches that have their answers, and a nudge.
+News: TypeAlias = "SimpleQueue[Future[Batch] | None]"
+
+# Batches that may be on their way to the disk at once: as many as a commit takes while the next
+# ones are worked on, and few, since a crash repeats them.
+_PENDING_BATCHES = 8
 
 # Batches that may wait for others than model servers, which say how much they take.
 _WAITING_BATCHES = 4
@@ -66,20 +75,22 @@ class LocalRunner:
 
     def run(self, plan: Plan, options: RunOptions) -> Report:
         """Run a plan to its end and return what it cost."""
-        job = Job(plan, options, Machines("in this process", [self.node], 1))
-        own_governor().set_limits(options.scheduling.gates)
+        news: News = SimpleQueue()
         executors = [TaskExecutor(task) for task in plan.stages]
-        try:
-            started = time.perf_counter()
-            for executor in executors:
-                executor.setup()
-            startup_s = {"operators": time.perf_counter() - started}
-            with running(job, startup_s):
-                _Passage(job, executors, options.max_in_flight, self.node).run()
-                return job.finish()
-        finally:
-            for executor in executors:
-                executor.teardown()
+        with Job(plan, options, machines_here(self.node), wake=partial(news.put, None)) as job:
+            own_governor().set_limits(options.scheduling.gates)
+            try:
+                started = time.perf_counter()
+                for executor in executors:
+                    executor.setup()
+                startup_s = {"operators": time.perf_counter() - started}
+                with running(job, startup_s):
+                    with stoppable(job, options, partial(news.put, None)):
+                        _Passage(job, executors, news, options, self.node).run()
+                    return job.finish()
+            finally:
+                for executor in executors:
+                    executor.teardown()
 
 
 class _Passage:
@@ -93,76 +104,117 @@ class _Passage:
         self,
         job: Job,
         executors: Sequence[TaskExecutor],
-        max_in_flight: int | None,
+        news: News,
+        options: RunOptions,
         node: str,
     ) -> None:
         self._job = job
         self._executors = executors
+        self._news = news
+        self._has_journal = options.has_journal
         self._node = node
-        self._most = max_in_flight
+        self._most = options.max_in_flight
         self._endpoints = {
             url: limit for each in executors for url, limit in each.endpoints.items()
         }
         self._governor = own_governor()
         self._waiting: dict[Future[Batch], tuple[int, int]] = {}
         """Batches on the loop: the number of their next task, and how many records they have."""
-        self._answered: SimpleQueue[Future[Batch]] = SimpleQueue()
 
     def run(self) -> None:
         """Pass the whole source through the stages."""
         self._fill()
-        while self._waiting:
+        while self._waiting or self._job.num_pending:
             self._take()
             self._fill()
+        self._job.collect()
 
     def _fill(self) -> None:
-        while self._has_room() and (batch := self._job.admit()) is not None:
-            self._advance(batch, 0)
+        while True:
+            for batch in self._job.collect():
+                self._advance(batch)
+            if not self._has_room() or (batch_or_none := self._job.admit()) is None:
+                return
+            self._advance(batch_or_none)
 
     def _has_room(self) -> bool:
+        if self._job.num_pending >= _PENDING_BATCHES:
+            return False
         if self._most is not None:
-            return len(self._waiting) < self._most
+            return len(self._waiting) + self._job.num_pending < self._most
         num_records = sum(number for _, number in self._waiting.values())
         return len(self._waiting) < _WAITING_BATCHES or (
             bool(self._endpoints) and num_records < self._governor.room(self._endpoints)
         )
 
-    def _advance(self, batch: Batch, number: int) -> None:
-        """Take a batch through its next tasks, up to one that waits."""
-        for executor in self._executors[number:]:
-            number += 1
+    def _advance(self, batch: Batch) -> None:
+        """Take a batch through its next tasks, up to one that waits or is to be remembered."""
+        while batch.start < len(self._executors):
+            executor = self._executors[batch.start]
             if executor.is_async:
-                self._wait(batch, executor, number)
+                self._wait(batch, executor)
                 return
+            passed = batch.start + 1
             batch = executor.run(batch, node=self._node)
+            batch.start = passed
+            if self._has_journal and is_remembered(self._job.plan, batch):
+                self._job.remember(batch)
+                return
         self._job.settle(batch)
 
-    def _wait(self, batch: Batch, executor: TaskExecutor, number: int) -> None:
+    def _wait(self, batch: Batch, executor: TaskExecutor) -> None:
         name = job_name(self._job.plan.pipeline, self._job.id)
         context = self._governor.context(name, executor.endpoints)
-        num_records = len(batch)
+        passed, num_records = batch.start + 1, len(batch)
         future = aio.submit(executor.run_waiting(batch, node=self._node, context=context))
-        self._waiting[future] = number, num_records
-        future.add_done_callback(self._answered.put)
+        self._waiting[future] = passed, num_records
+        future.add_done_callback(self._news.put)
 
     def _take(self) -> None:
         """Wait for a batch that has its answers and take it on; not for ever, as limits grow."""
         self._note_outages()
         try:
-            future = self._answered.get(timeout=_LOOK_S if self._endpoints else None)
+            future = self._news.get(timeout=_LOOK_S if self._endpoints else None)
         except Empty:
             return
-        number, _ = self._waiting.pop(future)
-        self._advance(future.result(), number)
+        if future is None:
+            return
+        passed, _ = self._waiting.pop(future)
+        batch = future.result()
+        batch.start = passed
+        if self._has_journal and is_remembered(self._job.plan, batch):
+            self._job.remember(batch)
+        else:
+            self._advance(batch)
 
     def _note_outages(self) -> None:
         for endpoint in self._endpoints:
             note_outage(self._job, endpoint, self._governor.down_s(endpoint))
 
 
+def is_remembered(plan: Plan, batch: Batch) -> bool:
+    """Return whether what a batch has is to be safe before it goes on."""
+    goes_on = batch.start < len(plan.stages) and bool(batch.records)
+    return goes_on and plan.stages[batch.start - 1].is_remembered
+
+
+def machines_here(node: str) -> Machines:
+    """Return this process as a machine."""
+    return Machines("in this process", [node], 1)
+
+
 def note_outage(job: Job, endpoint: str, down_s: float | None) -> None:
     """Show on a job's progress line that it waits for a server, or not any more."""
     job.note(endpoint, None if down_s is None else f"{endpoint} is down for {down_s:.0f} s: paused")
+
+
+def stoppable(
+    job: Job, options: RunOptions, wake: Callable[[], None]
+) -> AbstractContextManager[None]:
+    """Have a first signal let end what is under way, where that is kept for the next start."""
+    if not options.has_journal:
+        return nullcontext()
+    return stopping_on_signals(job.stop, wake, partial(job.note, "stop"))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sage_dask.endpoint.usage import Usage
 from sage_dask.events import BatchCommitted
+from sage_dask.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Progress:
     expected: int | None
     """Records the source says it has, where it knows."""
     elapsed_s: float
+    num_before: int = 0
+    """Records among ``num_read`` that earlier starts of the run were done with."""
     notes: tuple[str, ...] = ()
     """What holds it up, such as ``"http://gpu-0:8000/v1 is down for 12 s: paused"``."""
     tokens: int = 0
@@ -31,6 +34,9 @@ class Progress:
     cost: float = 0.0
     """Of those tokens; 0.0 without prices."""
 
+
+# What is counted of each batch.
+_COUNTS = ("num_read", "num_written", "num_failed", "num_filtered")
 
 Observer = Callable[[Progress], None]
 
@@ -64,6 +70,7 @@ class Standing:
         self._observer = observer
         self._clock = clock
         self._totals: Counter[str] = Counter()
+        self._num_before = 0
         self._notes: dict[str, str] = {}
         # An observer may leave a note, too.
         self._lock = threading.RLock()
@@ -73,6 +80,18 @@ class Standing:
     def num_read(self) -> int:
         """Records whose batches are settled."""
         return self._totals["num_read"]
+
+    @property
+    def num_failed(self) -> int:
+        """Records that failed."""
+        return self._totals["num_failed"]
+
+    def recall(self, before: Report) -> None:
+        """Count what earlier starts of the run did; they took no time of this one."""
+        with self._lock:
+            for name in _COUNTS:
+                self._totals[name] += getattr(before, name)
+            self._num_before = before.num_read
 
     def start(self, now_s: float) -> None:
         """Tell of changes from now on."""
@@ -87,9 +106,15 @@ class Standing:
     def count(self, event: BatchCommitted) -> None:
         """Count a batch that was written."""
         with self._lock:
-            for name in ("num_read", "num_written", "num_failed", "num_filtered"):
+            for name in _COUNTS:
                 self._totals[name] += getattr(event, name)
             self._tell(event.elapsed_s)
+
+    def refuse(self, number: int) -> None:
+        """Count records that were written, and have no form in the output after all."""
+        with self._lock:
+            self._totals["num_written"] -= number
+            self._totals["num_failed"] += number
 
     def note(self, source: str, text: str | None) -> None:
         """Show a short note until it is replaced or cleared.
@@ -121,6 +146,7 @@ class Standing:
             num_filtered=self._totals["num_filtered"],
             expected=self._expected,
             elapsed_s=elapsed_s,
+            num_before=self._num_before,
             notes=tuple(self._notes[source] for source in sorted(self._notes)),
             tokens=self._usage.tokens,
             cost=self._usage.cost,

@@ -28,12 +28,15 @@ from sage_dask.governor import own_governor
 from sage_dask.nodes import NODE, node_name
 from sage_dask.plan import StagePlan
 from sage_dask.portable import fail_stranded
-from sage_dask.record import Batch, Failure, Record
+from sage_dask.record import Batch
 from sage_dask.scheduling.on_dask.worker_slots import secede, slots_of
 
 # A program is sent with every task.  A megabyte in each of them is a model or a table that
 # was captured by accident, and belongs into setup().
 PROGRAM_LIMIT_BYTES = 1 << 20
+
+# Fields of a batch that go to a worker; the others are the driver's.
+_TRAVELS = ("ids", "records", "failures", "filtered", "num_expanded", "tasks", "roots")
 
 # By digest; None for those of a job that has ended, so that a task which outlives its job's
 # end can not bring its operators back to life.
@@ -127,7 +130,7 @@ def _errors_in_order() -> Iterator[None]:
 
 
 def _unpacked(batch: Batch | bytes, index: int) -> Batch:
-    return Batch(index, *unpack(batch)) if isinstance(batch, bytes) else batch
+    return unpack(batch, index) if isinstance(batch, bytes) else batch
 
 
 def prepare(programs: Iterable[Program]) -> float:
@@ -146,14 +149,13 @@ def release(digests: Iterable[str]) -> None:
 
 def pack(batch: Batch) -> bytes:
     """Pickle what a worker needs of a batch, so that the scheduler passes on one blob."""
-    packed: bytes = pickle.dumps((batch.ids, batch.records, batch.failures))
+    packed: bytes = pickle.dumps(tuple(getattr(batch, name) for name in _TRAVELS))
     return packed
 
 
-def unpack(packed: bytes) -> tuple[list[str], list[Record], list[Failure]]:
-    """Return the ids, records and failures of the batch that ``pack`` was given."""
-    ids, records, failures = pickle.loads(packed)
-    return ids, records, failures
+def unpack(packed: bytes, index: int) -> Batch:
+    """Return the batch that ``pack`` was given, without what only the driver knows of it."""
+    return Batch(index, **dict(zip(_TRAVELS, pickle.loads(packed), strict=True)))
 
 
 def _drop_hidden_context(error: BaseException) -> None:

@@ -58,7 +58,8 @@ def test_reading_ends_when_the_budget_is_spent():
     spending.sent(2)
     before = spending.may_send()
 
-    spending.back(2, [Usage(prompt_tokens=90, completion_tokens=10, cost=0.2)])
+    spending.back(2)
+    spending.spent([Usage(prompt_tokens=90, completion_tokens=10, cost=0.2)])
 
     assert before
     assert not spending.may_send()
@@ -70,7 +71,8 @@ def test_what_is_under_way_counts_as_what_came_before_it():
     """Ten records away at the mean of those that are back fill the budget before they are back."""
     spending = Spending(Budget(max_cost=2.0))
     spending.sent(10)
-    spending.back(10, [Usage(cost=0.6), None, Usage(cost=0.4)])
+    spending.back(10)
+    spending.spent([Usage(cost=0.6), None, Usage(cost=0.4)])
     with_none_away = spending.may_send()
     spending.sent(9)
     with_nine_away = spending.may_send()
@@ -85,11 +87,13 @@ def test_a_job_that_ended_its_reading_does_not_begin_again():
     """Runners take the end of reading as final, also where the rest cost less than expected."""
     spending = Spending(Budget(max_tokens=100))
     spending.sent(1)
-    spending.back(1, [Usage(prompt_tokens=60)])
+    spending.back(1)
+    spending.spent([Usage(prompt_tokens=60)])
     spending.sent(1)
     at_the_limit = spending.may_send()
 
-    spending.back(1, [Usage(prompt_tokens=1)])
+    spending.back(1)
+    spending.spent([Usage(prompt_tokens=1)])
 
     assert not at_the_limit
     assert not spending.may_send()
@@ -99,7 +103,8 @@ def test_without_a_budget_nothing_ends():
     """Spending is counted, and no amount of it is too much."""
     spending = Spending(Budget())
     spending.sent(1)
-    spending.back(1, [Usage(prompt_tokens=10**12, cost=1e9)])
+    spending.back(1)
+    spending.spent([Usage(prompt_tokens=10**12, cost=1e9)])
 
     assert spending.may_send()
     assert spending.told() == "1,000,000,000.00 and 1,000,000,000,000 tokens"
@@ -121,10 +126,12 @@ def test_no_more_is_overspent_than_what_was_under_way(costs, limit, window):
         sent += 1
         most_away = sum(away)
         if len(away) == window:
-            spending.back(1, [Usage(prompt_tokens=away.pop(0))])
+            spending.back(1)
+            spending.spent([Usage(prompt_tokens=away.pop(0))])
     spent_at_the_end = spending.usage.tokens
     for tokens in away:
-        spending.back(1, [Usage(prompt_tokens=tokens)])
+        spending.back(1)
+        spending.spent([Usage(prompt_tokens=tokens)])
 
     assert spent_at_the_end < limit + 50
     assert spending.usage.tokens - limit <= max(most_away, 50)

@@ -29,7 +29,7 @@ class Scripted(Source):
 def batches(source, size=2, **options):
     """Return all batches of a source."""
     feed = Feed(source, BatchSize(Batching(fixed=size)), **options)
-    return list(iter(feed.next_batch, None))
+    return [intake.batch for intake in iter(feed.next_batch, None)]
 
 
 def test_batches_keep_the_order_of_reading():
@@ -83,7 +83,7 @@ def test_batches_shrink_to_half_near_a_known_end():
     """Of 100 records over four slots, the last batches are smaller, so that all slots get some."""
     feed = Feed(FromIterable(range(100)), BatchSize(Batching(first=16)), num_slots=4)
 
-    sizes = [len(batch) for batch in iter(feed.next_batch, None)]
+    sizes = [len(intake.batch) for intake in iter(feed.next_batch, None)]
 
     assert sizes == [13, 11, 10, 9, 8, 8, 8, 8, 8, 8, 8, 1]
 
@@ -172,7 +172,7 @@ def test_a_source_that_breaks_loses_no_record_to_the_look_ahead():
     source = Scripted(SourceItem("a", {"p": 1}), SourceItem("b", {"p": 2}), OSError("cable pulled"))
     feed = Feed(source, BatchSize(Batching(fixed=9)), record_priority="p")
 
-    ids = [feed.next_batch().ids, feed.next_batch().ids]
+    ids = [feed.next_batch().batch.ids, feed.next_batch().batch.ids]
 
     assert ids == [["a"], ["b"]]
     with pytest.raises(SourceError, match="broke after record 2: OSError: cable pulled"):
@@ -183,6 +183,6 @@ def test_every_record_is_counted_once_whatever_its_priority():
     """The look-ahead changes neither the number read nor the end."""
     feed = Feed(urgent(*range(5)), BatchSize(Batching(fixed=3)), record_priority="p")
 
-    sizes = [len(batch) for batch in iter(feed.next_batch, None)]
+    sizes = [len(intake.batch) for intake in iter(feed.next_batch, None)]
 
     assert (sizes, feed.num_read, feed.next_batch()) == ([1] * 5, 5, None)

@@ -35,7 +35,7 @@ def graph_of(pipeline, num_batches=3, priority=0.0, job_priority=0.0, **scheduli
     programs = {task.name: make_program(task, job="deadbeef") for task in plan.stages}
     packed = dict.fromkeys(range(num_batches), pack(Batch(0, [], [])))
     claim = Claim("job", Scheduling(priority=job_priority, **scheduling), priority)
-    return build_graph(plan, programs, "deadbeef", packed, claim)
+    return build_graph(plan.pipeline, plan.stages, programs, "deadbeef", packed, claim)
 
 
 def annotations(pipeline, **options):
@@ -205,7 +205,7 @@ def test_requests_are_told_by_the_records_of_a_batch():
     programs = {task.name: make_program(task, job="asking/1") for task in plan.stages}
     packed = {0: pack(Batch(0, [], []))}
 
-    (output,) = build_graph(plan, programs, "k", packed, Claim("1"), num_records=7)
+    (output,) = build_graph("p", plan.stages, programs, "k", packed, Claim("1"), num_records=7)
 
     assert output.dask.layers["ask-k"].annotations["sage"]["requests"] == 7
 

@@ -301,3 +301,30 @@ def test_stages_that_ask_different_servers_run_apart():
 
     assert [task.name for task in made.stages] == ["a+b", "c"]
     assert any("different servers" in note for note in made.notes)
+
+
+def test_what_waits_can_not_be_isolated():
+    """A subprocess has no loop for it, and a deadline cancels it without one."""
+    with pytest.raises(
+        PlanError, match=r"pipeline 'rag', stage 'generate': Caller waits .* leave it out"
+    ):
+        plan(Stage("generate", Caller(), isolate=True), fields=OPEN)
+
+
+def test_what_sends_requests_to_model_servers_can_not_be_isolated():
+    """Its slots are those of its worker process, whether it is written with async or not."""
+
+    class Blocking(Searcher):
+        endpoints = ("http://gpu-0:8000",)
+
+    with pytest.raises(
+        PlanError, match=r"stage 's': Blocking sends requests .* leave isolate=True"
+    ):
+        plan(Stage("s", Blocking(), isolate=True), fields=OPEN)
+
+
+def test_an_isolated_stage_shares_a_task_with_its_neighbours():
+    """Its subprocess is beside the task, so records need not travel to another one."""
+    made = plan(Stage("embed", Embedder(), isolate=True), Stage("retrieve", Searcher()))
+
+    assert [task.name for task in made.stages] == ["embed+retrieve"]

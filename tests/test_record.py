@@ -12,7 +12,12 @@ from sage_dask.record import Batch, Failure, Position
 def test_a_batch_accounts_for_every_record_it_set_out_with():
     """Ten set out: one failed, two were dropped, and three of the others became seven."""
     batch = Batch(
-        0, ["id"] * 11, [{}] * 11, [Failure("f", "s", "E", "m")], num_filtered=2, num_expanded=4
+        0,
+        ["id"] * 11,
+        [{}] * 11,
+        [Failure("f", "s", "E", "m")],
+        filtered=["l", "m"],
+        num_expanded=4,
     )
 
     assert batch.num_read == 10
@@ -39,7 +44,7 @@ def test_batches_do_not_share_their_lists():
 def test_a_batch_travels_whole():
     """Nothing of the account is lost between processes."""
     batch = Batch(
-        3, ["a/1"], [{"x": 1}], [Failure("b", "s", "E", "m", root="r")], 1, 2, [], {"a/1": "a"}
+        3, ["a/1"], [{"x": 1}], [Failure("b", "s", "E", "m", root="r")], ["c"], 2, [], {"a/1": "a"}
     )
 
     back = pickle.loads(pickle.dumps(batch))

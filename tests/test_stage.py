@@ -119,6 +119,9 @@ def test_what_is_no_operator_is_refused(operator, message):
     [
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
         ({"attempts": 0}, "attempts=0 must be at least 1"),
+        ({"deadline_s": 0}, "deadline_s=0 must be a positive number of seconds"),
+        ({"deadline_s": float("nan")}, "deadline_s=nan must be"),
+        ({"deadline_s": float("inf")}, "deadline_s=inf must be .* leave it out for no limit"),
         ({"resources": {"LLM": 0}}, "resource 'LLM' asks for 0; ask for a positive amount"),
         ({"resources": {"LLM": float("inf")}}, "asks for inf"),
         ({"resources": {"LLM": float("nan")}}, "asks for nan"),

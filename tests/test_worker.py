@@ -78,7 +78,7 @@ def test_a_batch_keeps_ids_records_and_failures_on_its_way():
 
     packed = pack(Batch(3, ["a", "b"], [{"x": 1}, {"x": 2}], failures))
 
-    assert unpack(packed) == (["a", "b"], [{"x": 1}, {"x": 2}], failures)
+    assert unpack(packed, 3) == Batch(3, ["a", "b"], [{"x": 1}, {"x": 2}], failures)
 
 
 def test_a_program_over_the_limit_is_refused():

@@ -17,6 +17,8 @@ _NAME = "sage"
 
 _COMMANDS = {
     "run": "sage_dask.cli.run:run",
+    "resume": "sage_dask.cli.resume:resume",
+    "status": "sage_dask.cli.status:status",
     "plan": "sage_dask.cli.plan:plan",
     "report": "sage_dask.cli.report:report",
     "policy": "sage_dask.cli.policy:policy",
@@ -32,6 +34,7 @@ _COMMANDS = {
 _EXAMPLES = example(
     "sage-dask plan rag.yaml",
     "sage-dask run rag.yaml --nodes 4 --run-dir runs/rag",
+    "sage-dask status runs/rag",
     "sage-dask report runs/rag",
 )
 

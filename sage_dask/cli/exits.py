@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sage_dask.errors import PlanError, SageError
+from sage_dask.errors import PlanError, SageError, SchedulerLostError, TooManyFailuresError
 
 DONE = 0
 RUN = 1
@@ -16,6 +16,10 @@ SOME_FAILED = 3
 """The run is done, but some records failed."""
 BUDGET = 4
 """The run stopped because it had spent what it might; what was written is kept."""
+SCHEDULER_LOST = 5
+"""The cluster's scheduler is gone; a run with a folder goes on once there is one."""
+TOO_MANY_FAILED = 6
+"""The run stopped because more records failed than might: look before it is started again."""
 INTERRUPTED = 130
 """Ctrl-C; the shell's own code for it."""
 
@@ -26,8 +30,21 @@ Exit codes:
   2    usage or plan error; nothing was spent
   3    done, but some records failed; they are in the failed file
   4    the budget was reached before the end of the input; what was written is kept
+  5    the cluster's scheduler was lost; with a run folder: sage-dask resume DIR
+  6    more records failed than --max-errors allows
   130  interrupted with Ctrl-C; 143 and 129 for SIGTERM and SIGHUP, in the same good order
 """
+
+_CODES: tuple[tuple[type[SageError], int], ...] = (
+    (PlanError, PLAN),
+    (SchedulerLostError, SCHEDULER_LOST),
+    (TooManyFailuresError, TOO_MANY_FAILED),
+)
+
+
+def code_of(error: SageError) -> int:
+    """Return the exit code of an error of ours."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), RUN)
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 import click
 
-from sage_dask.cli.exits import INTERRUPTED, PLAN, RUN
+from sage_dask.cli.exits import INTERRUPTED, code_of
 from sage_dask.cli.signals import Terminated, signals_raise
 from sage_dask.cli.streams import say
-from sage_dask.errors import PlanError, SageError, did_you_mean, listed
+from sage_dask.errors import SageError, did_you_mean, listed
 
 
 class CommandGroup(click.Group):
@@ -62,7 +62,7 @@ class CommandGroup(click.Group):
         except KeyboardInterrupt as error:
             _exit(ctx, error, "interrupted", INTERRUPTED)
         except SageError as error:
-            _exit(ctx, error, f"error: {error}", PLAN if isinstance(error, PlanError) else RUN)
+            _exit(ctx, error, f"error: {error}", code_of(error))
 
 
 def _exit(ctx: click.Context, error: BaseException, message: str, code: int) -> NoReturn:

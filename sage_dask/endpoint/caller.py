@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from sage_dask import failpoint
 from sage_dask.endpoint.address import check_endpoint
 from sage_dask.endpoint.breaker import RequestOutcome
 from sage_dask.endpoint.context import RequestContext, current
@@ -208,6 +209,7 @@ class Caller:
         said = ""
         started_s = self._clock()
         try:
+            failpoint.reach("call")
             result = await self._transport.post(
                 slot.endpoint,
                 request,
@@ -215,6 +217,7 @@ class Caller:
                 attempt=number,
                 answered_before=slot.endpoint in self._answered_before,
             )
+            failpoint.reach("answer")
             latency_s = self._clock() - started_s
             outcome, said = _outcome(result)
         finally:

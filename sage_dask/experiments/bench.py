@@ -14,11 +14,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 from sage_dask.cluster import LocalNodes
 from sage_dask.experiments.decisions import decisions, simulator
 from sage_dask.experiments.gate import gate
+from sage_dask.experiments.journal import journal
+from sage_dask.experiments.memory import own_peak_mib
 from sage_dask.experiments.placement import placement
 from sage_dask.experiments.scheduler_cost import scheduler_cost
 from sage_dask.experiments.table import Row, header, in_turn
@@ -156,17 +157,7 @@ def _print_peak(count: int, where: str) -> None:
     else:
         with LocalNodes(NUM_PROCESSES, dashboard=None) as nodes:
             pipeline.run(nodes)
-    print(_own_peak_mib())
-
-
-def _own_peak_mib() -> float:
-    """Return this process's largest resident size.
-
-    Not ``ru_maxrss``: a process starts with the peak of the one that started it.
-    """
-    status = Path("/proc/self/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
+    print(own_peak_mib())
 
 
 SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -179,6 +170,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "scheduler": scheduler_cost,
     "placement": placement,
     "gate": gate,
+    "journal": journal,
 }
 
 

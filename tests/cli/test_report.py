@@ -10,8 +10,9 @@ import pytest
 
 @pytest.fixture
 def run_dir(folder, cli):
-    """Lend the folder of a run of three batches."""
-    assert cli("run", "p.yaml", "--batch-size", "1", "--run-dir", "r").exit_code == 0
+    """Lend the folder of a run of three batches, which keeps its events in a file alone."""
+    words = ("--batch-size", "1", "--run-dir", "r", "--no-durable")
+    assert cli("run", "p.yaml", *words).exit_code == 0
     return Path("r")
 
 
@@ -20,8 +21,10 @@ def test_report_is_what_the_run_printed(folder, cli):
     ran = cli("run", "p.yaml", "--run-dir", "r", "--json")
 
     from_folder, from_file = cli("report", "r", "--json"), cli("report", "r/events.jsonl", "--json")
+    Path("r/events.jsonl").unlink()
+    from_journal = cli("report", "r", "--json")
 
-    assert from_folder.stdout == from_file.stdout == ran.stdout
+    assert from_folder.stdout == from_file.stdout == from_journal.stdout == ran.stdout
     assert from_folder.stderr == ""
 
 
@@ -37,6 +40,22 @@ def test_a_killed_run_is_reported_as_far_as_it_came(run_dir, cli):
     assert "in 3   out 3" not in result.stdout
     assert "in 2   out 2   failed 0" in result.stdout
     assert result.stderr.startswith("unfinished: ")
+
+
+def test_the_journal_is_reported_whatever_the_file_says(folder, cli, texts):
+    """A run that was stopped, and one that was killed, tell all of their starts."""
+    texts("a", "b", "stop")
+    cli("run", "p.yaml", "--run-dir", "r", "--batch-size", "1")
+    texts("a", "b", "stop")
+    cli("run", "p.yaml", "--run-dir", "r", "--batch-size", "1")
+    # A kill leaves the file as the start before had written it, or none.
+    Path("r/events.jsonl").write_text("")
+
+    result = cli("report", "r")
+
+    assert result.exit_code == 0, result.stderr
+    assert "start 2: KeyboardInterrupt" in result.stdout
+    assert "in 2   out 2   failed 0" in result.stdout
 
 
 def test_json_of_a_run_without_batches_has_nulls(run_dir, cli):

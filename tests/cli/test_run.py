@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 from pathlib import Path
 
 import pytest
+
+from sage_dask.journal.lock import RunLock
 
 STOPS_AT_2 = """\
 from sage_dask import StopRun
@@ -82,15 +86,93 @@ def test_quiet_prints_nothing(folder, cli):
     assert (result.exit_code, result.output) == (0, "")
 
 
-def test_run_dir_keeps_the_events(folder, cli):
-    """The run folder is named, and can not be used a second time."""
+def test_run_dir_keeps_the_run(folder, cli):
+    """The run folder is named, and running again with it finds all done."""
     first = cli("run", "p.yaml", "--run-dir", "runs/one")
     second = cli("run", "p.yaml", "--run-dir", "runs/one")
 
     assert "in this process; run folder runs/one\n" in first.stderr
+    assert "can not go on" not in first.stderr
     assert Path("runs/one/events.jsonl").is_file()
+    assert second.exit_code == 0
+    assert "start 2: done" in second.stdout
+
+
+def test_without_a_run_folder_it_is_said_that_a_killed_run_is_lost(folder, cli):
+    """Whoever starts a long run learns in time what would keep it."""
+    result = cli("run", "p.yaml")
+
+    assert "without --run-dir: should the run be killed, it can not go on\n" in result.stderr
+
+
+def test_no_durable_keeps_events_alone(folder, cli):
+    """Without a journal the folder must be new, as it holds one run."""
+    first = cli("run", "p.yaml", "--run-dir", "r", "--no-durable")
+    second = cli("run", "p.yaml", "--run-dir", "r", "--no-durable")
+
+    assert first.exit_code == 0, first.stderr
+    assert [path.name for path in Path("r").iterdir()] == ["events.jsonl"]
     assert second.exit_code == 1
     assert "already holds a run" in second.stderr
+
+
+def test_failures_can_be_tried_again(folder, cli, texts):
+    """Once their cause is mended, only the records that failed are run."""
+    texts("a", "bad", "c")
+    first = cli("run", "p.yaml", "--run-dir", "r")
+    module = Path(f"{folder}.py")
+    module.write_text(module.read_text().replace('record["text"] == "bad"', "False"))
+    patched = importlib.reload(importlib.import_module(folder))
+
+    refused = cli("run", "p.yaml", "--run-dir", "r", "--retry-failed")
+    words = ("--retry-failed", "--accept-changes", "map")
+    accepted = cli("run", "p.yaml", "--run-dir", "r", *words)
+
+    assert patched
+    assert first.exit_code == 3
+    assert refused.exit_code == 2
+    assert "--accept-changes map" in refused.stderr
+    assert accepted.exit_code == 0, accepted.stderr
+    assert outputs() == ["A", "BAD", "C"]
+
+
+def test_a_longer_input_is_refused_unless_it_is_to_extend_the_run(folder, cli, texts):
+    """What was added is done when it is asked for, and before nothing is spent on it."""
+    cli("run", "p.yaml", "--run-dir", "r")
+    texts("a", "b", "c", "d")
+
+    refused = cli("run", "p.yaml", "--run-dir", "r")
+    extended = cli("run", "p.yaml", "--run-dir", "r", "--extend", "--follow")
+
+    assert refused.exit_code == 2
+    assert "--extend" in refused.stderr
+    assert extended.exit_code == 0, extended.stderr
+    assert outputs() == ["A", "B", "C", "D"]
+    assert len(Path("r/growing.jsonl").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize("limit", ["0", "10%", "0.1"])
+def test_too_many_failures_have_a_code_of_their_own(folder, cli, texts, limit):
+    """A batch script can tell a broken input from a broken run, and goes on by itself or not."""
+    texts("a", "bad", "c")
+
+    result = cli("run", "p.yaml", "--run-dir", "r", "--max-errors", limit)
+
+    assert result.exit_code == 6
+    assert "1 of 3 records failed, more than max_errors=" in result.stderr
+    assert result.stderr.endswith("go on with: sage-dask resume r\n")
+    assert not Path("out.jsonl").exists()
+
+
+def test_a_run_that_is_in_use_is_left_alone(folder, cli):
+    """The message names the process that has the folder."""
+    cli("run", "p.yaml", "--run-dir", "r")
+
+    with RunLock(Path("r")):
+        result = cli("run", "p.yaml", "--run-dir", "r")
+
+    assert result.exit_code == 1
+    assert f"'r' is in use by process {os.getpid()} on host" in result.stderr
 
 
 @pytest.mark.parametrize("target", ["{}:declared", "{}:make", "{}.py:declared", "{}.py:make"])
@@ -115,6 +197,12 @@ def test_python_objects_run_as_files_do(folder, cli, target):
         (["p.yaml", "--policy", "dusk"], "did you mean 'dask'?"),
         (["p.yaml", "--nodes", "1", "--resources", "LLM"], "is not NAME=AMOUNT"),
         (["p.yaml", "--nodes", "1", "--scheduler", "tcp://127.0.0.1:1"], "one or the other"),
+        (["p.yaml", "--retry-failed"], "--retry-failed given, and the run keeps no journal"),
+        (["p.yaml", "--follow", "--run-dir", "r", "--no-durable"], "leave out --no-durable"),
+        (["p.yaml", "--reconnect", "--run-dir", "r"], "give its address as --scheduler"),
+        (["p.yaml", "--reconnect", "--scheduler", "tcp://127.0.0.1:1"], "add --run-dir DIR"),
+        (["p.yaml", "--max-errors", "few"], "such as 5% or 0.05"),
+        (["p.yaml", "--max-errors", "100%"], "max_errors=1.0"),
     ],
 )
 def test_mistakes_are_plan_errors(folder, cli, words, says):
@@ -181,6 +269,9 @@ def test_the_command_line_overrides_the_file(folder, cli):
         (["--as-completed"], {"ordered": False}),
         (["--target-task-ms", "500"], {"ordered": True, "target_task_s": 0.5}),
         (["--batch-size", "3"], {"ordered": True, "batch_size": 3}),
+        (["--max-errors", "7"], {"ordered": True, "max_errors": 7}),
+        (["--max-errors", "5%"], {"ordered": True, "max_errors": 0.05}),
+        (["--max-stall", "60"], {"ordered": True, "max_stall_s": 60}),
     ],
 )
 def test_options_reach_the_run(folder, cli, words, told):

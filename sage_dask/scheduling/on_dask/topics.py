@@ -35,7 +35,8 @@ def listening(client: Client, topic: str, receiver: Receiver) -> Iterator[None]:
     finally:
         with _changing:
             receivers.remove(receiver)
-            if not receivers:
+            # A client that has lost its scheduler would wait for it; nothing comes from there.
+            if not receivers and client.status == "running":
                 client.unsubscribe_topic(topic)
 
 

@@ -1,0 +1,146 @@
+"""Batches on their way through a cluster that stands still, or is lost."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from queue import SimpleQueue
+from types import SimpleNamespace
+
+import pytest
+from distributed import Client, LocalCluster
+
+from sage_dask import Collect, FromIterable, Pipeline
+from sage_dask.errors import SchedulerLostError
+from sage_dask.job import Job
+from sage_dask.journal.lock import holder
+from sage_dask.operators import ReadJsonl, WriteJsonl
+from sage_dask.options import Machines, RunOptions
+from sage_dask.scheduling.on_dask.control import SchedulerControl
+from sage_dask.watchdog import StalledError
+from sage_dask.window import Window
+
+HERE = Machines("in a test", ["n0"], 2)
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Lend a client of a cluster in this process."""
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "memory_limit": 0}
+    with (
+        LocalCluster(dashboard_address=None, **options) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def pipeline(folder, **needs):
+    """Return a pipeline of a file of forty records."""
+    rows = "".join(json.dumps({"id": str(n)}) + "\n" for n in range(40))
+    (folder / "input.jsonl").write_text(rows)
+    return (
+        Pipeline("p")
+        .source(ReadJsonl(str(folder / "input.jsonl"), id="id"))
+        .map(dict, **needs)
+        .sink(WriteJsonl(str(folder / "out.jsonl")))
+    )
+
+
+def written(folder):
+    """Return the numbers of the records that were written."""
+    return [json.loads(line)["id"] for line in (folder / "out.jsonl").open()]
+
+
+def test_a_run_that_stands_still_ends_with_the_reason_and_goes_on(client, tmp_path):
+    """A gate that was closed is named; opened again, the same call comes to the end."""
+    control = SchedulerControl(client)
+    gated = pipeline(tmp_path, gates={"llm": 1})
+    options = {"gates": {"llm": 2}, "run_dir": tmp_path / "run", "batch_size": 2}
+
+    def close(progress):
+        control.set_gate("llm", 0)
+
+    with pytest.raises(StalledError, match=r"no progress for .*gate 'llm'") as told:
+        gated.run(client, observer=close, max_stall_s=0.5, **options)
+    report = gated.run(client, **options)
+    control.detach()
+
+    assert "records are safe in" in told.value.__notes__[0]
+    assert (report.num_starts, report.num_written) == (2, 40)
+    assert written(tmp_path) == [str(n) for n in range(40)]
+
+
+class Nudged(SimpleQueue):
+    """News that never end, and none of them is a batch."""
+
+    def get(self, timeout=None):
+        """Bring a nudge at once."""
+
+
+def test_nudges_are_no_progress(client):
+    """Servers that tell of themselves all the time do not keep a run alive that stands still."""
+    asking = Pipeline("p").source(FromIterable(range(3))).map(dict).sink(Collect())
+    options = RunOptions(max_stall_s=1e-9)
+    with Job(asking.plan(), options, HERE) as job:
+        job.start({})
+        client_that_keeps_all = SimpleNamespace(
+            status="connecting",
+            get=lambda *args, **kwargs: SimpleNamespace(key="kept"),
+            loop=SimpleNamespace(add_callback=lambda *args: None),
+            scheduler=SimpleNamespace(address="tcp://here"),
+        )
+        programs = {task.name: None for task in job.plan.stages}
+        window = Window(client_that_keeps_all, job, programs, Nudged(), options)
+        window._in_flight[SimpleNamespace(key="kept")] = None
+
+        with pytest.raises(StalledError, match="the scheduler can not say why"):
+            window.run()
+
+
+@contextmanager
+def separate_cluster(folder):
+    """Lend the scheduler's process and its address, with a worker in another process."""
+    where = folder / "scheduler.json"
+    words = ["--scheduler-file", str(where), "--no-dashboard"]
+    with ExitStack() as undo:
+
+        def start(module, *more):
+            command = [sys.executable, "-m", f"distributed.cli.{module}", *words, *more]
+            process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            undo.callback(end, process)
+            return process
+
+        scheduler = start("dask_scheduler", "--host", "127.0.0.1", "--port", "0")
+        worker = start("dask_worker", "--no-nanny", "--host", "127.0.0.1")
+        assert any("Registered to" in line for line in worker.stderr)
+        yield scheduler, json.loads(where.read_text())["address"]
+
+
+def end(process):
+    """End a process, whatever it does."""
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.cluster
+def test_a_run_whose_scheduler_died_goes_on_elsewhere(client, tmp_path):
+    """The error says so, the folder is free, and another cluster does what was not safe."""
+    options = {"run_dir": tmp_path / "run", "batch_size": 2, "max_in_flight": 4}
+
+    with separate_cluster(tmp_path) as (scheduler, address):
+
+        def kill(progress):
+            scheduler.send_signal(signal.SIGKILL)
+
+        with pytest.raises(SchedulerLostError, match=f"scheduler {address} is gone") as told:
+            pipeline(tmp_path).run(address, observer=kill, **options)
+    is_free = holder(tmp_path / "run") is None
+    report = pipeline(tmp_path).run(client, **options)
+
+    assert is_free
+    assert "records are safe in" in told.value.__notes__[0]
+    assert (report.num_starts, report.num_written) == (2, 40)
+    assert written(tmp_path) == [str(n) for n in range(40)]
