@@ -19,7 +19,7 @@ from typing import Self
 from sage_dask.admitted import Admitted, Inputs, admitted
 from sage_dask.batching import BatchSize
 from sage_dask.budget import Spending
-from sage_dask.errors import AccountingError, RunError, SourceError, TooManyFailuresError
+from sage_dask.errors import AccountingError, PlanError, RunError, SourceError, TooManyFailuresError
 from sage_dask.events import (
     BUDGET,
     BatchCommitted,
@@ -264,6 +264,9 @@ class Job:
         # A note for whatever else goes wrong: it must not hide what ended the run.
         try:
             kept = self._outlet.abort() if self._is_started else ""
+            if isinstance(error, PlanError):
+                # It says itself what has to change before the run can go on.
+                kept = ""
         except Exception as second:
             kept = f"and the output could not be left in order: {second}"
         if kept:

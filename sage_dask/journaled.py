@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from sage_dask.admitted import Admitted
-from sage_dask.errors import RunError
+from sage_dask.errors import RunError, counted
 from sage_dask.events import BatchRemembered, Event, EventFile, RecordsRefused, event_line
 from sage_dask.export import publish
 from sage_dask.finished import Finished
@@ -156,8 +156,8 @@ class JournalOutlet:
         with suppress(JournalError):
             # It is what ended the run, then.
             self._run.journal.flush()
-        num_done = self._run.store.counts().num_entries
-        return f"{num_done:,} records are safe in {str(self._run.path)!r}; {self._run.advice}"
+        done = counted(self._run.store.counts().num_entries, "record")
+        return f"{done} safe in {str(self._run.path)!r}; {self._run.advice}"
 
     def close(self) -> None:
         """Write the events to a file of their own, too, and let go of the folder."""

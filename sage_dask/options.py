@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sage_dask.budget import Budget
 from sage_dask.errors import PlanError
+from sage_dask.launch import Launch, current_launch
 from sage_dask.max_errors import MaxErrors
 from sage_dask.schedule import Scheduling
 from sage_dask.standing import Observer
@@ -44,8 +45,8 @@ class RunOptions:
     """How many records may fail; more of them end the run."""
     max_stall_s: float = MAX_STALL_S
     """Seconds without progress that end the run, resumably."""
-    launch: str = ""
-    """The command that goes on with the run, where there is one."""
+    launch: Launch | None = field(default_factory=current_launch)
+    """How the command line started the run, if it did."""
     observer: Observer | None = None
     """Called with the progress after each write and when a note changes; never twice at once.
 

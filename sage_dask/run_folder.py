@@ -34,7 +34,7 @@ PIPELINE = "pipeline"
 NUM_ITEMS = "num_items"
 """Rows that the whole input had; absent or empty until it was read to its end."""
 LAUNCH = "launch"
-"""The command that goes on with the run; empty where a program started it."""
+"""How the command line started the run, as JSON; empty where a program did."""
 PUBLISHED = "published"
 """What the files of the output were when they were published; empty where something came since."""
 
@@ -61,10 +61,11 @@ class RunFolder:
         self.path = path
         self._plan = plan
         self._resuming = options.resuming
+        self._launch = options.launch
         self._record_priority = options.scheduling.record_priority
         self.journal = Journal(path)
         try:
-            self._begin(options.launch)
+            self._begin()
         except BaseException:
             self.journal.close()
             raise
@@ -77,10 +78,9 @@ class RunFolder:
     @property
     def advice(self) -> str:
         """How to go on with the run, in words."""
-        launch = self.store.facts().get(LAUNCH)
-        return (
-            f"go on with: {launch}" if launch else f"run it again with run_dir={str(self.path)!r}"
-        )
+        if self._launch is not None:
+            return f"go on with: {self._launch.command}"
+        return f"run it again with run_dir={str(self.path)!r}"
 
     def finished(self) -> Finished:
         """Return what is done and begun, to be held against the input."""
@@ -121,10 +121,11 @@ class RunFolder:
                 f"({error.strerror}); nothing is lost, the journal has them, too"
             ) from error
 
-    def _begin(self, launch: str) -> None:
+    def _begin(self) -> None:
         stages = [stage for task in self._plan.stages for stage in task.stages]
         description = describe(self._plan.pipeline, stages)
         known = self.store.facts().get(PIPELINE)
+        launch = "" if self._launch is None else self._launch.as_json()
         group = Group(facts={PIPELINE: to_json(description), LAUNCH: launch})
         if known is not None and self._is_changed(from_json(known), description):
             # What is begun was made by the old pipeline, which later starts know nothing of.

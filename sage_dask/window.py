@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
+from distributed.comm import CommClosedError
 
 from sage_dask.errors import RunError, SageError, SchedulerLostError
 from sage_dask.graph import Claim, build_graph
@@ -242,7 +243,8 @@ class Window:
     def _has_room(self) -> bool:
         size = max(self._size, self._num_computing + self._num_waiting())
         return (
-            not (self._is_exhausted and not self._ready)
+            not self._job.is_stopping
+            and not (self._is_exhausted and not self._ready)
             # A batch has its place until it is safe.
             and len(self._in_flight) + self._job.num_pending < size
             and self._job.num_unwritten < REORDER_WINDOWS * size
@@ -279,6 +281,9 @@ class Window:
         Raises:
             RunError: The cluster dropped it, or its task broke outside its operators.
         """
+        if isinstance(result, CommClosedError):
+            # Results are fetched through the scheduler; the client may not know yet that it died.
+            raise self._lost()
         if isinstance(result, CancelledError | FutureCancelledError):
             raise self._dropped(status)
         if isinstance(result, KilledWorker):
@@ -297,14 +302,17 @@ class Window:
         return result if sent.part is None else self._suspects.survived(sent.part, result)
 
     def _dropped(self, status: str) -> RunError:
-        address = self._client.scheduler.address
         if not self._is_connected:
-            return SchedulerLostError(
-                f"job {self._job.id!r}: scheduler {address} is gone, and with it all that was "
-                "under way; start it again, or run without that cluster"
-            )
+            return self._lost()
+        address = self._client.scheduler.address
         return RunError(
             f"job {self._job.id!r}: someone cancelled its tasks on {address} ({status}); run again"
+        )
+
+    def _lost(self) -> SchedulerLostError:
+        return SchedulerLostError(
+            f"job {self._job.id!r}: scheduler {self._client.scheduler.address} is gone, and with "
+            "it all that was under way; start it again, or run without that cluster"
         )
 
 

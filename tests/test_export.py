@@ -189,7 +189,11 @@ def test_a_disk_that_refuses_leaves_no_output_and_no_word_of_one(journal, tmp_pa
     output = tmp_path / "out.jsonl"
 
     class Full(WriteJsonl):
-        pass
+        num_aborted = 0
+
+        def abort(self):
+            Full.num_aborted += 1
+            return super().abort()
 
     def refuse(self, *args):
         raise SinkError("disk full")
@@ -201,6 +205,7 @@ def test_a_disk_that_refuses_leaves_no_output_and_no_word_of_one(journal, tmp_pa
     publish(journal, source(), WriteJsonl(output), {}, tell_nobody)
 
     assert left == (False, False)
+    assert Full.num_aborted == (where != "open")
     assert len(output.read_bytes().splitlines()) == len(expected_ids())
 
 

@@ -1,4 +1,4 @@
-"""Places where a test can have the process die."""
+"""Tests of named places where a process dies."""
 
 from __future__ import annotations
 
@@ -6,37 +6,32 @@ import os
 import subprocess
 import sys
 
-import pytest
-
+_VISITS = """
 from sage_dask import failpoint
-
-_SCRIPT = """
-from sage_dask import failpoint
-for name in ("commit", "export", "commit", "commit"):
-    print(name, flush=True)
-    failpoint.reach(name)
+for place in ["other", "here", "other", "here", "here"]:
+    print(place, flush=True)
+    failpoint.reach(place)
 """
 
 
-def reached(value):
-    """Return the exit code of a process that passes some places, and the places it came to."""
-    environment = {**os.environ, failpoint.VARIABLE: value}
-    command = [sys.executable, "-c", _SCRIPT]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    return ended.returncode, ended.stdout.split()
+def visits(failpoint):
+    """Return the places that a process came to, and its exit code."""
+    environment = {**os.environ, "SAGE_DASK_FAILPOINT": failpoint}
+    command = [sys.executable, "-c", _VISITS]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return ended.stdout.split(), ended.returncode
 
 
-@pytest.mark.parametrize(
-    ("value", "code", "num_places"),
-    [
-        ("commit", 137, 1),
-        ("commit:2", 137, 3),
-        ("commit:3", 137, 4),
-        ("export:1", 137, 2),
-        ("commit:4", 0, 4),
-        ("", 0, 4),
-    ],
-)
-def test_the_process_dies_at_the_named_hit_of_the_named_place(value, code, num_places):
-    """It ends as a killed one does, at that place and not before, and nowhere else."""
-    assert reached(value) == (code, ["commit", "export", "commit", "commit"][:num_places])
+def test_the_process_ends_where_and_when_it_is_told_to():
+    """The second time at a place is where ``here:2`` ends, with the exit code of a SIGKILL."""
+    assert visits("here:2") == (["other", "here", "other", "here"], 137)
+
+
+def test_the_first_time_counts_where_no_number_is_given():
+    """A place without a number ends the process at once."""
+    assert visits("here") == (["other", "here"], 137)
+
+
+def test_nothing_ends_where_nothing_is_told():
+    """Without the variable every place is passed, as often as it is reached."""
+    assert visits("") == (["other", "here", "other", "here", "here"], 0)

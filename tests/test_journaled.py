@@ -14,16 +14,20 @@ from sage_dask.errors import RunError
 from sage_dask.events import BatchCommitted, BatchRemembered, JobFinished
 from sage_dask.follow import GROWING
 from sage_dask.intake import Intake, Places
+from sage_dask.job import Job
 from sage_dask.journal.codec import digest
 from sage_dask.journal.entries import Group
 from sage_dask.journal.lock import holder
 from sage_dask.journal.rows import unpack, unpack_memo
 from sage_dask.journal.store import JournalError
 from sage_dask.journaled import JournalOutlet, outlet_of
-from sage_dask.options import RunOptions
+from sage_dask.options import Machines, RunOptions
 from sage_dask.outlet import DirectOutlet
 from sage_dask.record import Batch
 from sage_dask.run_folder import EVENTS, PUBLISHED
+from sage_dask.schedule import Scheduling
+
+HERE = Machines("in a test", ["n0"], 1)
 
 
 def plan_of(sink=None, count=4):
@@ -189,7 +193,7 @@ def test_an_aborted_run_commits_what_was_taken_and_says_how_it_goes_on(tmp_path)
     told = outlet.abort()
 
     assert told == (
-        f"2 records are safe in {str(tmp_path)!r}; run it again with run_dir={str(tmp_path)!r}"
+        f"2 records safe in {str(tmp_path)!r}; run it again with run_dir={str(tmp_path)!r}"
     )
     outlet.close()
     assert outlet.abort() == ""
@@ -211,7 +215,7 @@ def test_a_disk_that_refuses_ends_the_run(tmp_path):
     with pytest.raises(JournalError, match="disk full"):
         outlet.close()
 
-    assert told.startswith("1 records are safe in ")
+    assert told.startswith("1 record safe in ")
     assert holder(tmp_path) is None
 
 
@@ -242,3 +246,26 @@ def test_nothing_is_noted_after_the_end(tmp_path):
 
     events = [json.loads(line) for line in (tmp_path / EVENTS).read_text().splitlines()]
     assert [event["outcome"] for event in events] == ["done"]
+
+
+def test_a_job_that_stops_begins_nothing_with_what_is_remembered(tmp_path):
+    """What a costly stage made is safe, and goes on with the next start, as urgent as it was."""
+    source = FromIterable([{"id": n, "p": 3} for n in range(4)], id="id")
+    options = RunOptions(run_dir=tmp_path, scheduling=Scheduling(record_priority="p"))
+    pipeline = Pipeline("p").source(source).map(dict, name="ask", memo=True)
+    plan = pipeline.map(dict, name="last", fuse=False).sink(Collect()).plan(batch_size=4)
+    with Job(plan, options, HERE) as job:
+        job.start({})
+        batch = job.admit()
+        batch.start = 1
+        job.remember(batch)
+        job.stop(RunError("enough"))
+        assert job.num_pending == 1
+        with pytest.raises(RunError, match="enough"):
+            job.finish()
+
+        assert job.collect() == []
+    with Job(plan, options, HERE) as again:
+        again.start({})
+        begun = again.admit()
+        assert (begun.start, begun.priority, again.admit()) == (1, 3.0, None)

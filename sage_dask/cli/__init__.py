@@ -35,7 +35,6 @@ _EXAMPLES = example(
     "sage-dask plan rag.yaml",
     "sage-dask run rag.yaml --nodes 4 --run-dir runs/rag",
     "sage-dask status runs/rag",
-    "sage-dask report runs/rag",
 )
 
 

@@ -107,7 +107,7 @@ class SqliteStore:
             "SELECT * FROM entries WHERE seq > ? ORDER BY seq LIMIT ?", after, _MARKS_PER_PAGE
         ):
             with naming(self._path):
-                marks = [Head(*row).checked("entries").mark for row in page]
+                marks = [Head.marked("entries", row) for row in page]
             yield from marks
             after = marks[-1].seq
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sage_dask.journal.entries import Entry, Group, Mark, Memo
@@ -58,6 +58,18 @@ class Head(NamedTuple):
         if crc(table, *self[:-1]) != self.crc:
             raise CorruptJournalError(f"place {self.seq} of its {table} is not what was committed")
         return self
+
+    @staticmethod
+    def marked(table: str, row: Sequence[Any]) -> Mark:
+        """Return ``Head(*row).checked(table).mark`` in half the time: a resumed run reads all.
+
+        Raises:
+            CorruptJournalError: It is not what was committed.
+        """
+        seq, record_id, digest, is_failed, *_, checksum = row
+        if crc(table, *row[:-1]) != checksum:
+            raise CorruptJournalError(f"place {seq} of its {table} is not what was committed")
+        return Mark(seq, None if record_id is None else text_of(record_id), digest, is_failed != 0)
 
     def moved(self, table: str, seq: int) -> Head:
         """Return it for another place."""

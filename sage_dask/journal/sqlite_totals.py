@@ -21,7 +21,7 @@ COUNTED = ("entries", "memos", "events", "facts")
 
 def crc(*columns: Any) -> int:
     """Return the checksum of a row, which is that of its columns with their types."""
-    return zlib.crc32(codec.encode(list(columns)))
+    return zlib.crc32(codec.encode_scalars(columns))
 
 
 def text_bytes(text: str) -> bytes:

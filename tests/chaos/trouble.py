@@ -81,7 +81,7 @@ class Trouble:
         self._is_own_cluster = self._random.random() < 0.3
         self._plan = self._strikes(num_records)
         self._due_s: float | None = None
-        self._calls_before = 0
+        self._calls_before = self._calls_at_start = 0
         self._may_fail = False
 
     def run(self) -> Outcome:
@@ -149,7 +149,17 @@ class Trouble:
             return False
         if self._due_s is None and self._calls() >= self._plan[-1].num_calls:
             self._due_s = time.monotonic() + self._plan[-1].delay_s
-        return self._due_s is not None and time.monotonic() >= self._due_s
+        return self._due_s is not None and time.monotonic() >= self._due_s and self._is_met()
+
+    def _is_met(self) -> bool:
+        """Return whether the next strike has something to meet.
+
+        A run that can not begin says so: nodes of its own that end as they are started, at once,
+        and a scheduler that does not answer, after half a minute.
+        """
+        of_nodes = self._cluster is None and self._plan[-1].what in ("worker", "stop")
+        needs_calls = of_nodes or self._plan[-1].what == "scheduler"
+        return not needs_calls or self._calls() > self._calls_at_start
 
     def told(self) -> str:
         """Return what the drivers said last, and what was struck."""
@@ -162,6 +172,7 @@ class Trouble:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._outcome.num_starts += 1
+        self._calls_at_start = self._calls()
         self._may_fail = False
         where = self._cluster.address if self._cluster else f"nodes:{self._random.randint(2, 3)}"
         with self._log.open("ab") as log:

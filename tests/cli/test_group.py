@@ -14,7 +14,7 @@ from dask.cli import cli as dask_cli
 import sage_dask
 from sage_dask.cli import main
 
-COMMANDS = ["run", "plan", "report", "index", "eval", "demo"]
+COMMANDS = ["run", "resume", "status", "plan", "report", "index", "eval", "demo"]
 
 
 def test_help_shows_the_commands_and_three_command_lines(cli):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,11 +41,10 @@ def begun(folder, cli, texts):
 
 def mend(module: str) -> None:
     """Take out what stopped the run: nobody presses Ctrl-C any more."""
-    import importlib
-
     file = Path(f"{module}.py")
     file.write_text(file.read_text().replace("raise KeyboardInterrupt", "return record"))
-    importlib.reload(importlib.import_module(module))
+    # A process imports a name only once.
+    del sys.modules[module]
 
 
 def test_what_was_said_is_kept_and_holds_again(begun, cli):
@@ -102,20 +101,24 @@ def test_what_is_said_now_takes_the_place_of_what_was_said(begun, cli):
     }
 
 
-def test_a_cluster_takes_the_place_of_nodes(begun, cli):
-    """Nodes that were asked for are not started beside a cluster that is named now."""
-    with_nodes = cli("resume", "runs/one", "--nodes", "1", "--threads", "1", "--policy", "dusk")
-    result = cli("resume", "runs/one", "--scheduler", "tcp://127.0.0.1:1")
+def test_roots_that_were_given_hold_when_the_run_goes_on(folder, cli):
+    """A file that was bound to a folder stays bound to it, whatever has become of it since."""
+    keep = "  - select: {fields: [text]}\nsink:"
+    text = Path("p.yaml").read_text()
+    before, _, after = text.partition("  - map")
+    Path("p.yaml").write_text(before + keep + after.partition("sink:")[2])
+    first = cli("run", "p.yaml", "--run-dir", "r", "--root", ".")
+    Path("p.yaml").write_text(text)
 
-    assert "did you mean 'dask'" in with_nodes.stderr
-    assert result.exit_code == 1
-    assert "no Dask scheduler answers" in result.stderr
+    second = cli("resume", "r")
+
+    assert first.exit_code == 0, first.stderr
+    assert second.exit_code == 2
+    assert f"{folder}:shout" in second.stderr
 
 
-def test_roots_hold_when_the_run_goes_on(folder, cli, monkeypatch):
-    """A file that was bound to folders stays bound, and so does a folder of Python's."""
-    text = Path("p.yaml").read_text().replace(f"{folder}:shout", "builtins:dict")
-    Path("p.yaml").write_text(text.replace("map: {function: ", "map: {function: "))
+def test_roots_bind_a_run_that_was_begun_without(folder, cli, monkeypatch):
+    """Whoever goes on with a folder of someone else's may refuse to run its code."""
     first = cli("run", f"{folder}:declared", "--run-dir", "r")
     monkeypatch.setenv("SAGE_DASK_ROOTS", str(Path.cwd()))
 
@@ -137,9 +140,24 @@ def test_a_run_that_is_done_stays_so(folder, cli):
     assert outputs() == ["A", "B", "C"]
 
 
+def test_an_extended_run_goes_on_as_any_other(folder, cli, texts):
+    """Interrupted once its input has grown, it need not be told again that it had."""
+    cli("run", "p.yaml", "--run-dir", "r")
+    texts("a", "b", "c", "d", "stop")
+    extended = cli("run", "p.yaml", "--run-dir", "r", "--extend", "--batch-size", "1")
+    mend(folder)
+
+    result = cli("resume", "r", "--accept-changes", "map")
+
+    assert extended.exit_code == 130
+    assert result.exit_code == 0, result.stderr
+    assert outputs() == ["A", "B", "C", "D", "stop"]
+
+
 def test_a_run_of_a_program_is_left_to_it(folder, cli):
     """Without a command line to repeat, the message says what to run."""
-    Pipeline("own").source(FromIterable([{"a": 1}])).sink(Collect()).run(run_dir="r")
+    own = Pipeline("own").source(FromIterable([{"a": 1}])).map(dict).sink(Collect())
+    own.run(run_dir="r")
 
     result = cli("resume", "r")
 
@@ -170,7 +188,7 @@ def test_a_folder_that_moved_says_how_to_go_on(begun, cli):
 def test_what_is_no_run_is_refused(folder, cli, made, says):
     """A folder that is not there, one of something else, and one without a journal."""
     for name in made:
-        os.makedirs("r")
+        Path("r").mkdir()
         Path(name).touch()
 
     result = cli("resume", "r")

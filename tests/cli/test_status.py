@@ -29,7 +29,7 @@ def test_a_run_that_is_done(folder, cli):
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("r: done\n  records     3 of 3 done\n  pipeline    shout\n")
     assert "  starts      1, the last on 20" in result.stdout
-    assert "  output      out.jsonl, 51 bytes, as published\n" in result.stdout
+    assert "  output      out.jsonl, 69 bytes, as published\n" in result.stdout
     assert "next" not in result.stdout
 
 
@@ -63,7 +63,7 @@ def test_json_has_everything(folder, cli):
     found = json.loads(cli("status", "r", "--json").stdout)
 
     assert (found["state"], found["num_done"], found["num_items"]) == ("done", 3, 3)
-    assert found["files"][0] == {"path": "out.jsonl", "size": 51, "change": ""}
+    assert found["files"][0] == {"path": "out.jsonl", "size": 69, "change": ""}
     assert found["launch"]["folder"] == str(Path.cwd())
     assert found["next"] == ""
 

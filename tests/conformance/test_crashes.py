@@ -192,6 +192,45 @@ def test_segments_hold_as_well(starts, clean, tmp_path, place):
     assert whole == files_in(clean("plain", "out.jsonl")[1])
 
 
+@pytest.mark.parametrize("place", ["commit:3", "committed:3", "work:5", "export:1", "rename:2"])
+def test_a_second_try_of_what_failed_may_die(starts, clean, tmp_path, place):
+    """Killed as it tries again what failed, a run takes nothing back that it does not redo."""
+    expected, folder = clean("plain", "out.jsonl")
+    whole = files_in(folder)
+    order = order_in(tmp_path / "of", "plain")
+    starts.run(order)
+    order["options"]["retry_failed"] = True
+
+    codes = [crash(starts, order, place, whole) for _ in range(2)]
+
+    assert codes == [_KILLED, _KILLED]
+    del order["options"]["retry_failed"]
+    check_end(starts, order, expected, whole)
+
+
+@pytest.mark.parametrize("place", ["commit:3", "committed:3", "work:5", "commit:4", "rename:2"])
+def test_a_run_whose_input_grew_may_die(starts, clean, tmp_path, place):
+    """Killed after rows were added in between and at the end, a run ends as if they had been."""
+    expected, folder = clean("plain", "out.jsonl")
+    whole = files_in(folder)
+    order = order_in(tmp_path / "of", "plain")
+    source = tmp_path / "of" / "input.jsonl"
+    rows = source.read_text().splitlines(keepends=True)
+    source.write_text("".join([*rows[:52], *rows[62:-30]]))
+    starts.run(order)
+    (tmp_path / "of" / "out.jsonl.failed.jsonl").unlink()
+    (tmp_path / "of" / "out.jsonl").write_bytes(_OLD)
+    source.write_text("".join(rows))
+    order["options"]["extend"] = True
+
+    codes = [crash(starts, order, place, whole) for _ in range(2)]
+    starts.run(order)
+
+    assert codes == [_KILLED, _KILLED]
+    del order["options"]["extend"]
+    check_end(starts, order, expected, whole)
+
+
 @pytest.mark.parametrize(
     "place", [*_CALLS, "commit:4", "committed:5", "commit:8", "work-after-call:1", "published:1"]
 )

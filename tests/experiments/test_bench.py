@@ -56,11 +56,6 @@ def test_the_embedding_section_yields_a_row():
     assert row.ratio > 0
 
 
-def test_a_peak_is_a_plausible_size():
-    """A Python process takes some MiB and less than this machine has."""
-    assert 5 < bench._own_peak_mib() < 1 << 20
-
-
 def test_the_table_has_a_line_per_row(monkeypatch, capsys):
     """Only the sections that were named are run."""
     row = bench.Row("what", "1 s", "2 s", 0.5, "<= 1")

@@ -95,6 +95,18 @@ def test_run_section_limits_what_is_spent():
         reads(f"{SMALL}run: {{max_cost: 0}}\n")
 
 
+def test_a_run_may_be_given_a_limit_of_failures_and_of_patience():
+    """A number, a share and a time are taken; what is none of them is refused at its line."""
+    spec = reads(f"{SMALL}run: {{max_errors: 0.05, max_stall_s: 60}}\n")
+
+    assert (spec.run.max_errors, spec.run.max_stall_s) == (0.05, 60)
+    assert reads(f"{SMALL}run: {{max_errors: 10}}\n").run.max_errors == 10
+    with pytest.raises(SpecError, match=r"\d+:\d+: run option max_errors=1.5 is neither"):
+        reads(f"{SMALL}run: {{max_errors: 1.5}}\n")
+    with pytest.raises(SpecError, match=r"\d+:\d+: run option max_stall_s=-1 must be"):
+        reads(f"{SMALL}run: {{max_stall_s: -1}}\n")
+
+
 def test_run_section_gives_defaults():
     """The run section is read apart from the pipeline, and null says nothing."""
     spec = reads(RAG)
