@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from sage_dask.changes import refuse_changes
 from sage_dask.errors import PlanError
-from sage_dask.fingerprint import describe, from_json
+from sage_dask.fingerprint.changes import refuse_changes
+from sage_dask.fingerprint.description import describe, from_json
 from sage_dask.journal.opening import has_journal, open_store
 from sage_dask.plan import Plan
 from sage_dask.run_folder import PIPELINE

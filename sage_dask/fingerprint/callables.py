@@ -22,7 +22,7 @@ from types import (
 )
 from typing import Any, TypeAlias
 
-from sage_dask.code_digest import digest, function_code
+from sage_dask.fingerprint.code_digest import digest, function_code
 
 Plain: TypeAlias = Any
 """None, bool, int, finite float, str, and lists and dicts of these."""

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_dask import Stage
-from sage_dask.changes import differences, refuse_changes
 from sage_dask.errors import PlanError
-from sage_dask.fingerprint import Description, StageDescription, describe
+from sage_dask.fingerprint.changes import differences, refuse_changes
+from sage_dask.fingerprint.description import Description, StageDescription, describe
 from sage_dask.operators import Chunk, Generate, Map, Select
 
 URL = "http://gpu-0:8000/v1"

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from sage_dask import Operator, Stage, operators
-from sage_dask.changes import differences
 from sage_dask.errors import PlanError
-from sage_dask.fingerprint import describe, from_json, to_json
+from sage_dask.fingerprint.changes import differences
+from sage_dask.fingerprint.description import describe, from_json, to_json
 from sage_dask.operators import Chunk, Embed, Generate, Map, Prompt, Rerank, Retrieve, Select
 from sage_dask.operators.basic import Filter, FlatMap
 from sage_dask.operators.retrieval.manifest import Manifest, file_facts
@@ -230,7 +230,7 @@ SCRIPT = """
 import functools, operator, threading
 from dataclasses import dataclass
 from sage_dask import Operator, Stage
-from sage_dask.fingerprint import describe, to_json
+from sage_dask.fingerprint.description import describe, to_json
 from sage_dask.operators import Filter, FlatMap, Map
 
 @dataclass

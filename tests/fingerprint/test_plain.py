@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_dask.plain import plain
+from sage_dask.fingerprint.plain import plain
 
 LEAVES = (
     st.none()

@@ -8,9 +8,9 @@ import operator
 
 import pytest
 
-from sage_dask.callables import is_secret, reference
+from sage_dask.fingerprint.callables import is_secret, reference
+from sage_dask.fingerprint.plain import plain
 from sage_dask.operators import Generate
-from sage_dask.plain import plain
 
 
 def adding(number, *, to=0):

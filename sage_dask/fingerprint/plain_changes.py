@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from sage_dask.callables import KIND, Plain
+from sage_dask.fingerprint.callables import KIND, Plain
 
 _MOST_CHARS = 40
 # Characters shown of two long texts before the first in which they differ.

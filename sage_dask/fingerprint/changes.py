@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
 from sage_dask.errors import PlanError, counted, did_you_mean, listed
-from sage_dask.fingerprint import Description, StageDescription
-from sage_dask.plain_changes import (
+from sage_dask.fingerprint.description import Description, StageDescription
+from sage_dask.fingerprint.plain_changes import (
     bare,
     holds_code,
     is_same_name,

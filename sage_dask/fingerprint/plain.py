@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from sage_dask import callables
-from sage_dask.callables import KIND, Describe, Plain, is_secret, told
-from sage_dask.code_digest import class_code, digest
+from sage_dask.fingerprint import callables
+from sage_dask.fingerprint.callables import KIND, Describe, Plain, is_secret, told
+from sage_dask.fingerprint.code_digest import class_code, digest
 
 # Longer ones are told by their beginning and a digest: a run folder keeps every description.
 _MOST_CHARS = 2000

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sage_dask.callables import Plain, reference
-from sage_dask.code_digest import class_code, digest, python_version
 from sage_dask.errors import PlanError
-from sage_dask.plain import attributes, covered, hidden, plain
+from sage_dask.fingerprint.callables import Plain, reference
+from sage_dask.fingerprint.code_digest import class_code, digest, python_version
+from sage_dask.fingerprint.plain import attributes, covered, hidden, plain
 from sage_dask.stage import Operator, Stage
 
 _VERSION = 1

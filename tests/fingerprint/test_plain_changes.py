@@ -6,8 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_dask.plain import plain
-from sage_dask.plain_changes import holds_code, is_same_name, value_changes, without_code
+from sage_dask.fingerprint.plain import plain
+from sage_dask.fingerprint.plain_changes import (
+    holds_code,
+    is_same_name,
+    value_changes,
+    without_code,
+)
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sage_dask.code_digest import class_code, digest, function_code
+from sage_dask.fingerprint.code_digest import class_code, digest, function_code
 
 CLEAN = """
 def clean(record):
