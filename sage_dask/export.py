@@ -62,8 +62,12 @@ def publish(
             _write(journal, sink)
         failpoint.reach("export-end")
         sink.close()
-    except BaseException:
-        sink.abort()
+    except BaseException as error:
+        try:
+            sink.abort()
+        except Exception as second:
+            # It must not hide what went wrong first.
+            error.add_note(f"and the output could not be left in order: {second}")
         raise
     failpoint.reach("published")
     journal.commit(Group(facts={**facts, PUBLISHED: _fingerprint(sink)}))

@@ -124,6 +124,11 @@ class Finished:
                 f"it ends after {self.num_items:,} rows, and row {mark.seq + 1:,}"
                 f"{self._called(mark.id)} was done before"
             )
+        for seq, (_, row) in self._memos.items():
+            raise self._changed(
+                f"it ends after {self.num_items:,} rows, and row {seq + 1:,}"
+                f"{self._called(row.id)} was begun before"
+            )
 
     def take_begun(self, limit: int) -> tuple[Kind, list[Begun]] | None:
         """Return records that are begun and of one kind, at most ``limit``; None without any."""

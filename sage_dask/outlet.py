@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple, Protocol, TypeAlias
 
 from sage_dask.admitted import Admitted
@@ -179,7 +180,10 @@ class DirectOutlet:
             self._events = None
 
     def _write(self, batch: Batch, admitted: Admitted, event_of: EventMaker) -> None:
-        unwritable = self._sink.write(batch.ids, batch.records)
+        unwritable = [
+            replace(failure, root=batch.roots.get(failure.id))
+            for failure in self._sink.write(batch.ids, batch.records)
+        ]
         batch.failures = [*admitted.failures, *batch.failures, *unwritable]
         if batch.failures:
             batch.failures = admitted.with_inputs(batch.failures)

@@ -216,3 +216,19 @@ def test_rows_come_by_the_thousand(number):
 
     assert [each.seq for piece in pieces for each in piece] == list(range(number))
     assert all(0 < len(piece) <= 1000 for piece in pieces)
+
+
+def test_an_error_on_the_way_is_not_hidden_by_another(journal, tmp_path):
+    """Where the output can not even be left in order, that is told beside what went wrong first."""
+
+    class Broken(WriteJsonl):
+        def write(self, ids, records):
+            raise SinkError("disk full")
+
+        def abort(self):
+            raise SinkError("disk gone")
+
+    with pytest.raises(SinkError, match="disk full") as told:
+        publish(journal, source(), Broken(tmp_path / "out.jsonl"), {}, tell_nobody)
+
+    assert told.value.__notes__ == ["and the output could not be left in order: disk gone"]

@@ -191,3 +191,11 @@ def test_an_input_may_grow_while_its_end_was_never_read():
     finished = Finished("in", [mark(0)])
 
     assert read(finished, [item(n) for n in range(4)]) == [item(1), item(2), item(3)]
+
+
+def test_a_begun_record_that_is_not_there_any_more_is_missed():
+    """What was begun at the end of the input does not vanish with its line."""
+    finished = Finished("in", [mark(0)], {2: memo(2)})
+
+    with pytest.raises(InputChangedError, match=r"ends after 2 rows, and row 3 \('id2'\) was begun"):
+        read(finished, [item(0), item(1)])

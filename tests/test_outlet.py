@@ -9,7 +9,7 @@ from sage_dask.admitted import admitted
 from sage_dask.events import BatchCommitted, BatchRemembered, EventFile, JobFinished, read_events
 from sage_dask.intake import Intake, Places
 from sage_dask.outlet import DirectOutlet
-from sage_dask.record import Batch
+from sage_dask.record import Batch, Failure
 
 
 class Log(Collect):
@@ -127,3 +127,22 @@ def test_an_outlet_that_was_never_open_leaves_the_sink_alone():
 
     assert DirectOutlet(sink, ordered=True, open_events=lambda: None).abort() == ""
     assert sink.log == []
+
+
+def test_a_part_that_the_sink_refuses_fails_with_the_record_it_was_made_of():
+    """The failed file shows what was read, though the part has an id of its own."""
+
+    class Picky(Log):
+        def write(self, ids, records):
+            super().write(ids, records)
+            return [Failure("a/1", "write", "ValueError", "no")]
+
+    sink = Picky()
+    batch = Batch(0, ["a"], [{"x": "a"}])
+    kept = admitted(Intake(batch, Places()), 0.0)
+    made = Batch(0, ["a/0", "a/1"], [{}, {}], roots={"a/0": "a", "a/1": "a"}, num_expanded=1)
+
+    outlet_of(sink).take(made, kept, event_of)
+
+    (failure,) = sink.failures
+    assert (failure.id, failure.root, failure.record) == ("a/1", "a", {"x": "a"})
