@@ -19,6 +19,7 @@ from typing import Self
 from sage_dask.admitted import Admitted, Inputs, admitted
 from sage_dask.batching import BatchSize
 from sage_dask.budget import Spending
+from sage_dask.durable.journaled import outlet_of
 from sage_dask.errors import AccountingError, PlanError, RunError, SourceError, TooManyFailuresError
 from sage_dask.events import (
     BUDGET,
@@ -30,7 +31,6 @@ from sage_dask.events import (
     RecordsRefused,
 )
 from sage_dask.feed import Feed
-from sage_dask.journaled import outlet_of
 from sage_dask.options import Machines, RunOptions
 from sage_dask.plan import Plan
 from sage_dask.record import Batch

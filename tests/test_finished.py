@@ -197,5 +197,7 @@ def test_a_begun_record_that_is_not_there_any_more_is_missed():
     """What was begun at the end of the input does not vanish with its line."""
     finished = Finished("in", [mark(0)], {2: memo(2)})
 
-    with pytest.raises(InputChangedError, match=r"ends after 2 rows, and row 3 \('id2'\) was begun"):
+    with pytest.raises(
+        InputChangedError, match=r"ends after 2 rows, and row 3 \('id2'\) was begun"
+    ):
         read(finished, [item(0), item(1)])

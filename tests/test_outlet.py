@@ -9,7 +9,7 @@ from sage_dask.admitted import admitted
 from sage_dask.events import BatchCommitted, BatchRemembered, EventFile, JobFinished, read_events
 from sage_dask.intake import Intake, Places
 from sage_dask.outlet import DirectOutlet
-from sage_dask.record import Batch, Failure
+from sage_dask.record import Batch
 
 
 class Log(Collect):

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from sage_dask.durable.run_folder import PIPELINE
 from sage_dask.errors import PlanError
 from sage_dask.fingerprint.changes import refuse_changes
 from sage_dask.fingerprint.description import describe, from_json
 from sage_dask.journal.opening import has_journal, open_store
 from sage_dask.plan import Plan
-from sage_dask.run_folder import PIPELINE
 
 # Options that are about a run's journal.
 _FLAGS = {

@@ -10,11 +10,11 @@ import click
 
 from sage_dask.cli.examples import example
 from sage_dask.cli.output import note, print_report
+from sage_dask.durable.run_folder import EVENTS, stored_events
 from sage_dask.errors import PlanError
 from sage_dask.events import Event, read_events
 from sage_dask.journal.opening import has_journal, open_store
 from sage_dask.report import Report
-from sage_dask.run_folder import EVENTS, stored_events
 
 
 @click.command(epilog=example("sage-dask report runs/rag"))

@@ -15,9 +15,9 @@ from sage_dask.cli.executing import Request, execute, launch_of
 from sage_dask.cli.output import note
 from sage_dask.cli.roots import pipeline_within, root_option
 from sage_dask.cli.run_options import overridden, run_options, to_keep
+from sage_dask.durable.run_status import read_launch, require_journal
 from sage_dask.errors import PlanError
 from sage_dask.launch import Launch
-from sage_dask.run_status import read_launch, require_journal
 from sage_dask.spec import Roots
 
 

@@ -12,8 +12,16 @@ import click
 from sage_dask.cli.examples import example
 from sage_dask.cli.output import print_json
 from sage_dask.cli.streams import say
+from sage_dask.durable.run_status import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    RUNNING,
+    STOPPED,
+    RunStatus,
+    read_status,
+)
 from sage_dask.errors import counted
-from sage_dask.run_status import DONE, FAILED, INTERRUPTED, RUNNING, STOPPED, RunStatus, read_status
 
 # One screen; the report has all of them.
 _MOST_FAILURES = 5

@@ -12,14 +12,12 @@ import os
 import re
 from pathlib import Path
 
+from sage_dask.disk import sync_folder
 from sage_dask.journal.store import CorruptJournalError, JournalError
 
 _NAME = re.compile(r"segment-(\d{6,})\.jsonl")
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-# Some network file systems keep folders without being asked, and do not know the request.
-_NO_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 def segment_path(folder: Path, number: int) -> Path:
@@ -74,10 +72,10 @@ class SegmentFile:
         except OSError as error:
             raise journal_error(self.path, "made", error) from error
         try:
-            _sync_folder(folder)
+            sync_folder(folder)
             if number == 1:
                 # The folder itself may be new.
-                _sync_folder(folder.parent)
+                sync_folder(folder.parent)
         except OSError as error:
             self.close()
             raise journal_error(self.path, "made", error) from error
@@ -167,14 +165,3 @@ def journal_error(path: Path, done: str, error: OSError) -> JournalError:
         f"journal {str(path)!r} can not be {done} ({error.strerror or error}); check the disk and "
         "its permissions, then resume"
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in _NO_SYNC:
-            raise
-    finally:
-        os.close(handle)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from sage_dask import Collect, FromIterable, Pipeline
+from sage_dask.durable.run_folder import LAUNCH
 from sage_dask.journal.entries import Group
 from sage_dask.journal.opening import open_store
 from sage_dask.launch import Launch
-from sage_dask.run_folder import LAUNCH
 
 
 def outputs():

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sage_dask.cli.status import lines_of, next_step
+from sage_dask.durable.run_status import OutputFile, RunStatus
 from sage_dask.journal.lock import Holder
 from sage_dask.launch import Launch
-from sage_dask.run_status import OutputFile, RunStatus
 
 LAUNCH = Launch("p.yaml", "/work")
 

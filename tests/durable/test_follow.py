@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sage_dask import Failure
+from sage_dask.durable.follow import GROWING, Follower
 from sage_dask.errors import RunError
-from sage_dask.follow import GROWING, Follower
 from sage_dask.journal.rows import Row, pack
 
 DONE = pack(Row(4, "a", b"", [("a/0", {"x": 1}), ("a/1", {"x": b"\xff"})]))

@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from sage_dask import failpoint
+from sage_dask.durable.run_folder import PUBLISHED
+from sage_dask.durable.settlement import pack_whatever
 from sage_dask.events import RecordsRefused, event_line
 from sage_dask.journal.entries import Group
 from sage_dask.journal.journal import Journal
 from sage_dask.journal.rows import Row, unpack
 from sage_dask.record import Failure, Record, SourceItem
-from sage_dask.run_folder import PUBLISHED
-from sage_dask.settlement import pack_whatever
 from sage_dask.stage import Sink, Source
 
 # Rows that are in memory at once.

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
+from sage_dask.durable.extending import new_places
 from sage_dask.errors import RunError
 from sage_dask.events import Event, RecordsTakenBack, event_line, parse_event
-from sage_dask.extending import new_places
 from sage_dask.fingerprint.changes import differences, refuse_changes
 from sage_dask.fingerprint.description import Description, describe, from_json, to_json
 from sage_dask.finished import Finished

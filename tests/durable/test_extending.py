@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_dask.extending import new_places
+from sage_dask.durable.extending import new_places
 from sage_dask.finished import InputChangedError
 from sage_dask.journal.entries import Mark
 from sage_dask.operators.sources import FromIterable

@@ -7,14 +7,14 @@ import json
 import pytest
 
 from sage_dask import Collect, Failure, FromIterable
+from sage_dask.durable.export import batches, is_published, publish
+from sage_dask.durable.run_folder import PUBLISHED
 from sage_dask.errors import SinkError
 from sage_dask.events import parse_event
-from sage_dask.export import batches, is_published, publish
 from sage_dask.journal.entries import Group
 from sage_dask.journal.journal import Journal
 from sage_dask.journal.rows import Row, pack, unpack
 from sage_dask.operators import WriteJsonl
-from sage_dask.run_folder import PUBLISHED
 
 NUM_ROWS = 2300
 

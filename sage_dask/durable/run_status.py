@@ -11,16 +11,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sage_dask.durable.export import checksum
+from sage_dask.durable.run_folder import EVENTS, LAUNCH, NUM_ITEMS, PUBLISHED, stored_events
 from sage_dask.errors import RunError
 from sage_dask.events import BUDGET, Event, JobFinished, JobStarted
-from sage_dask.export import checksum
 from sage_dask.journal.entries import EPOCH
 from sage_dask.journal.lock import Holder, holder
 from sage_dask.journal.opening import has_journal, open_store
 from sage_dask.journal.store import Store
 from sage_dask.launch import Launch
 from sage_dask.report import ReportBuilder
-from sage_dask.run_folder import EVENTS, LAUNCH, NUM_ITEMS, PUBLISHED, stored_events
 
 RUNNING, DONE, INTERRUPTED, FAILED, STOPPED = "running", "done", "interrupted", "failed", "stopped"
 

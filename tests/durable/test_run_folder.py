@@ -5,6 +5,14 @@ from __future__ import annotations
 import pytest
 
 from sage_dask import Collect, Failure, FromIterable, Pipeline
+from sage_dask.durable.run_folder import (
+    EVENTS,
+    NUM_ITEMS,
+    PIPELINE,
+    PUBLISHED,
+    RunFolder,
+    taken_back,
+)
 from sage_dask.errors import PlanError, RunError
 from sage_dask.events import (
     BatchCommitted,
@@ -22,7 +30,6 @@ from sage_dask.journal.store import CorruptJournalError, JournalError
 from sage_dask.launch import Launch
 from sage_dask.options import Resuming, RunOptions
 from sage_dask.report import Report
-from sage_dask.run_folder import EVENTS, NUM_ITEMS, PIPELINE, PUBLISHED, RunFolder, taken_back
 
 
 @pytest.fixture(params=["sqlite", "segments"])

@@ -9,11 +9,13 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from sage_dask.admitted import Admitted
+from sage_dask.durable.export import publish
+from sage_dask.durable.follow import Follower
+from sage_dask.durable.run_folder import EVENTS, NUM_ITEMS, PUBLISHED, RunFolder
+from sage_dask.durable.settlement import rows_of, settled
 from sage_dask.errors import RunError, counted
 from sage_dask.events import BatchRemembered, Event, EventFile, RecordsRefused, event_line
-from sage_dask.export import publish
 from sage_dask.finished import Finished
-from sage_dask.follow import Follower
 from sage_dask.journal.entries import Entry, Group, Memo
 from sage_dask.journal.rows import pack_memo
 from sage_dask.journal.store import JournalError
@@ -21,8 +23,6 @@ from sage_dask.options import RunOptions
 from sage_dask.outlet import DirectOutlet, EventMaker, Outlet, Written
 from sage_dask.plan import Plan
 from sage_dask.record import Batch
-from sage_dask.run_folder import EVENTS, NUM_ITEMS, PUBLISHED, RunFolder
-from sage_dask.settlement import rows_of, settled
 
 
 def outlet_of(plan: Plan, options: RunOptions, wake: Callable[[], None]) -> Outlet:

@@ -10,9 +10,11 @@ import pytest
 
 from sage_dask import Collect, Failure, FromIterable, Pipeline
 from sage_dask.admitted import admitted
+from sage_dask.durable.follow import GROWING
+from sage_dask.durable.journaled import JournalOutlet, outlet_of
+from sage_dask.durable.run_folder import EVENTS, PUBLISHED
 from sage_dask.errors import RunError
 from sage_dask.events import BatchCommitted, BatchRemembered, JobFinished
-from sage_dask.follow import GROWING
 from sage_dask.intake import Intake, Places
 from sage_dask.job import Job
 from sage_dask.journal.codec import digest
@@ -20,11 +22,9 @@ from sage_dask.journal.entries import Group
 from sage_dask.journal.lock import holder
 from sage_dask.journal.rows import unpack, unpack_memo
 from sage_dask.journal.store import JournalError
-from sage_dask.journaled import JournalOutlet, outlet_of
 from sage_dask.options import Machines, RunOptions
 from sage_dask.outlet import DirectOutlet
 from sage_dask.record import Batch
-from sage_dask.run_folder import EVENTS, PUBLISHED
 from sage_dask.schedule import Scheduling
 
 HERE = Machines("in a test", ["n0"], 1)

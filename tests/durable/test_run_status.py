@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from sage_dask import FromIterable, Pipeline, StopRun
+from sage_dask.durable.run_folder import LAUNCH, PUBLISHED
+from sage_dask.durable.run_status import read_launch, read_status, state_of
 from sage_dask.errors import RunError
 from sage_dask.events import BUDGET, JobFinished, RecordsTakenBack
 from sage_dask.journal.entries import Group
 from sage_dask.journal.lock import RunLock
 from sage_dask.journal.opening import open_store
 from sage_dask.operators import WriteJsonl
-from sage_dask.run_folder import LAUNCH, PUBLISHED
-from sage_dask.run_status import read_launch, read_status, state_of
 
 TAKEN_BACK = RecordsTakenBack(1, 0, 1, 0, 0, {})
 
