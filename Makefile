@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-vllm demo demo-vllm test test-chaos test-vllm check stress bench bench-llm format clean
+.PHONY: help venv venv-vllm demo demo-vllm test test-chaos test-vllm check stress bench bench-rag bench-llm format clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -39,11 +39,14 @@ check: venv  ## Lint, types, layers, docstrings
 stress: venv  ## Random histories and chaos, for longer (half an hour)
 	@SAGE_DASK_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 3600 tests/scheduling/test_state_machine.py
 	@$(BIN)/python -m pytest --timeout 600 -m slow tests
-	@SAGE_DASK_CHAOS_STEPS=90 SAGE_DASK_CHAOS_SEED=$${SEED:-5} $(BIN)/python -m pytest --timeout 1200 \
+	@SAGE_DASK_CHAOS_STEPS=90 SAGE_DASK_CHAOS_SEED=$${SEED:-5} $(BIN)/python -m pytest --timeout 1200 -m slow \
 		tests/scheduling/on_dask/test_chaos.py
 
 bench: venv  ## Measure against plain code, side by side (half an hour)
 	@$(BIN)/python -m sage_dask.experiments.bench $(BENCH)
+
+bench-rag: venv  ## Measure what the journal costs the demo (minutes)
+	@$(BIN)/python -m sage_dask.demo.journal_cost
 
 bench-llm: venv  ## Measure the way to model servers (three quarters of an hour)
 	@$(BIN)/python -m sage_dask.experiments.llm $(LLM)

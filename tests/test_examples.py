@@ -189,6 +189,7 @@ def test_openai_batch(example, commands):
     assert (refused["response"], refused["error"]["code"]) == (None, "BadRowError")
 
 
+@pytest.mark.slow
 @pytest.mark.rag
 @pytest.mark.cluster
 @pytest.mark.timeout(400)
@@ -241,7 +242,9 @@ def test_one_machine_passes_on_the_exit_code(example):
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("script", ["plain_hosts.sh", "rag.slurm"])
+@pytest.mark.parametrize(
+    "script", ["plain_hosts.sh", pytest.param("rag.slurm", marks=pytest.mark.slow)]
+)
 def test_a_cluster_of_hosts_is_encrypted(example, commands, script):
     """Scheduler and workers of several hosts speak TLS with a key that is gone afterwards."""
     folder = example("batch_scripts")

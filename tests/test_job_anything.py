@@ -113,7 +113,7 @@ def contents(sink):
     return list(zip(sink.ids, sink.records, strict=True)), sink.failures
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(INPUTS, st.integers(1, 4), st.booleans(), st.data())
 def test_a_run_that_was_cut_off_ends_as_one_that_was_not(items, batch_size, by_priority, data):
     """Output, failures and account are those of a run in one go, after any number of starts."""

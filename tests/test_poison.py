@@ -77,7 +77,7 @@ def nodes():
 @pytest.mark.parametrize(
     ("poison", "options"),
     [
-        pytest.param(exit_on, {}, id="ends"),
+        pytest.param(exit_on, {}, id="ends", marks=pytest.mark.slow),
         # Dask gives all that is under way to the two workers at once, and blames all of it.
         pytest.param(
             kill_on, {"policy": "dask", "batch_size": 5, "max_in_flight": 60}, id="killed, piled up"

@@ -14,17 +14,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from sage_dask import failpoint
-from sage_dask.durable.run_folder import PUBLISHED
+from sage_dask.durable.run_folder import NUM_ROWS, PUBLISHED
 from sage_dask.durable.settlement import pack_whatever
 from sage_dask.events import RecordsRefused, event_line
-from sage_dask.journal.entries import Group
+from sage_dask.journal.entries import Entry, Group
 from sage_dask.journal.journal import Journal
-from sage_dask.journal.rows import Row, unpack
+from sage_dask.journal.rows import unpack
 from sage_dask.record import Failure, Record, SourceItem
 from sage_dask.stage import Sink, Source
 
 # Rows that are in memory at once.
 _CHUNK = 1000
+_CHUNK_BYTES = 8 << 20
 _HASH_BYTES = 1 << 20
 
 
@@ -53,13 +54,13 @@ def publish(
         return
     sink.open()
     try:
-        refused = _write(journal, sink)
+        num_rows, refused = _write(journal, sink)
         if refused:
             # They fail after all.  From the start again, so that they stand in their places.
             tell(_fail(journal, source, refused))
             sink.abort()
             sink.open()
-            _write(journal, sink)
+            num_rows, _ = _write(journal, sink)
         failpoint.reach("export-end")
         sink.close()
     except BaseException as error:
@@ -70,7 +71,8 @@ def publish(
             error.add_note(f"and the output could not be left in order: {second}")
         raise
     failpoint.reach("published")
-    journal.commit(Group(facts={**facts, PUBLISHED: _fingerprint(sink)}))
+    known = {NUM_ROWS: str(num_rows), PUBLISHED: _fingerprint(sink)}
+    journal.commit(Group(facts={**facts, **known}))
 
 
 def is_published(journal: Journal, sink: Sink) -> bool:
@@ -79,30 +81,38 @@ def is_published(journal: Journal, sink: Sink) -> bool:
     return bool(known and sink.files() and known == _fingerprint(sink))
 
 
-def _write(journal: Journal, sink: Sink) -> dict[int, list[Failure]]:
-    """Write all rows, and return the failures of those that have no form in the output."""
+def _write(journal: Journal, sink: Sink) -> tuple[int, dict[int, list[Failure]]]:
+    """Write all rows.
+
+    Returns:
+        How many were written, and by place the failures of those that have no form in the output.
+    """
+    num_rows = 0
     refused: dict[int, list[Failure]] = {}
-    rows = map(unpack, journal.store.entries())
-    for chunk in batches(rows):
+    for entries in chunks(journal.store.entries()):
         failpoint.reach("export")
+        chunk = [unpack(entry) for entry in entries]
         outputs = [output for row in chunk for output in row.outputs]
         unwritable = sink.write([each for each, _ in outputs], [record for _, record in outputs])
         sink.write_failures([failure for row in chunk for failure in row.failures])
+        num_rows += len(outputs) - len(unwritable)
         if unwritable:
             places = {output_id: row.seq for row in chunk for output_id, _ in row.outputs}
             for failure in unwritable:
                 refused.setdefault(places[failure.id], []).append(failure)
-    return refused
+    return num_rows, refused
 
 
-def batches(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
-    """Yield rows by the thousand."""
-    chunk: list[Row] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == _CHUNK:
+def chunks(entries: Iterable[Entry]) -> Iterator[Sequence[Entry]]:
+    """Yield entries by the thousand, or fewer where they are large."""
+    chunk: list[Entry] = []
+    num_bytes = 0
+    for entry in entries:
+        chunk.append(entry)
+        num_bytes += len(entry.body)
+        if len(chunk) == _CHUNK or num_bytes >= _CHUNK_BYTES:
             yield chunk
-            chunk = []
+            chunk, num_bytes = [], 0
     if chunk:
         yield chunk
 

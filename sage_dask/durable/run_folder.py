@@ -35,6 +35,8 @@ NUM_ITEMS = "num_items"
 """Rows that the whole input had; absent or empty until it was read to its end."""
 LAUNCH = "launch"
 """How the command line started the run, as JSON; empty where a program did."""
+NUM_ROWS = "num_rows"
+"""Records in the output that was published last."""
 PUBLISHED = "published"
 """What the files of the output were when they were published; empty where something came since."""
 

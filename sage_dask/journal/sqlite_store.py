@@ -18,7 +18,7 @@ from sage_dask.errors import counted
 from sage_dask.journal.entries import EPOCH, Entry, Group, Mark, Memo
 from sage_dask.journal.high_water import HighWater, read_mark
 from sage_dask.journal.sqlite_file import create, has_log, naming, open_checked
-from sage_dask.journal.sqlite_tables import Head, Transaction, check_event
+from sage_dask.journal.sqlite_tables import Head, Transaction, check_event, marks_of
 from sage_dask.journal.sqlite_totals import read_facts, read_totals
 from sage_dask.journal.store import CorruptJournalError, Counts, check_epoch
 
@@ -107,7 +107,7 @@ class SqliteStore:
             "SELECT * FROM entries WHERE seq > ? ORDER BY seq LIMIT ?", after, _MARKS_PER_PAGE
         ):
             with naming(self._path):
-                marks = [Head.marked("entries", row) for row in page]
+                marks = marks_of("entries", page)
             yield from marks
             after = marks[-1].seq
 

@@ -59,18 +59,6 @@ class Head(NamedTuple):
             raise CorruptJournalError(f"place {self.seq} of its {table} is not what was committed")
         return self
 
-    @staticmethod
-    def marked(table: str, row: Sequence[Any]) -> Mark:
-        """Return ``Head(*row).checked(table).mark`` in half the time: a resumed run reads all.
-
-        Raises:
-            CorruptJournalError: It is not what was committed.
-        """
-        seq, record_id, digest, is_failed, *_, checksum = row
-        if crc(table, *row[:-1]) != checksum:
-            raise CorruptJournalError(f"place {seq} of its {table} is not what was committed")
-        return Mark(seq, None if record_id is None else text_of(record_id), digest, is_failed != 0)
-
     def moved(self, table: str, seq: int) -> Head:
         """Return it for another place."""
         columns = (seq, *self[1:-1])
@@ -101,6 +89,25 @@ class Head(NamedTuple):
             CorruptJournalError: The body is not what was committed.
         """
         return Memo(text_of(self.task or b""), self.entry(body))
+
+
+def marks_of(table: str, page: Iterable[Sequence[Any]]) -> list[Mark]:
+    """Return ``Head(*row).checked(table).mark`` of each row, in half the time.
+
+    A run that goes on reads all there are.
+
+    Raises:
+        CorruptJournalError: One is not what was committed.
+    """
+    marks = []
+    for row in page:
+        *columns, checksum = row
+        if crc(table, *columns) != checksum:
+            raise CorruptJournalError(f"place {row[0]} of its {table} is not what was committed")
+        seq, record_id, digest, is_failed, *_ = columns
+        name = None if record_id is None else text_of(record_id)
+        marks.append(Mark(seq, name, digest, is_failed != 0))
+    return marks
 
 
 def check_event(seq: int, found: Any, line: Any, checksum: Any) -> None:

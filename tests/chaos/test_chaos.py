@@ -15,7 +15,7 @@ from tests.chaos.trouble import Trouble
 from tests.chaos.verifier import faults
 
 _ASKED_FOR = os.environ.get("SAGE_DASK_CHAOS_RUNS")
-NUM_RUNS = int(_ASKED_FOR or 2)
+NUM_RUNS = int(_ASKED_FOR or 1)
 NUM_RECORDS = 1000 if _ASKED_FOR else 300
 SEED = int(os.environ.get("SAGE_DASK_CHAOS_SEED") or random.SystemRandom().randrange(100_000))
 

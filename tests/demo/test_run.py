@@ -79,6 +79,8 @@ def test_the_run_folder_holds_plan_report_and_events(shown):
     assert {path.name for path in folder.iterdir()} == {
         "answers.jsonl",
         "events.jsonl",
+        "journal.db",
+        "lock",
         "plan.md",
         "report.txt",
     }

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from sage_dask import Collect, Failure, FromIterable
-from sage_dask.durable.export import batches, is_published, publish
+from sage_dask.durable.export import chunks, is_published, publish
 from sage_dask.durable.run_folder import PUBLISHED
 from sage_dask.errors import SinkError
 from sage_dask.events import parse_event
-from sage_dask.journal.entries import Group
+from sage_dask.journal.entries import Entry, Group
 from sage_dask.journal.journal import Journal
 from sage_dask.journal.rows import Row, pack, unpack
 from sage_dask.operators import WriteJsonl
@@ -64,6 +64,7 @@ def test_rows_are_written_in_the_order_of_reading(journal):
     assert sink.ids == expected_ids()
     assert [failure.id for failure in sink.failures] == [str(n) for n in range(3, NUM_ROWS, 10)]
     assert journal.store.facts()["num_items"] == "2300"
+    assert journal.store.facts()["num_rows"] == str(len(expected_ids()))
 
 
 def test_what_is_published_is_not_written_again(journal, tmp_path):
@@ -212,10 +213,17 @@ def test_a_disk_that_refuses_leaves_no_output_and_no_word_of_one(journal, tmp_pa
 @pytest.mark.parametrize("number", [0, 1, 999, 1000, 1001, 2500])
 def test_rows_come_by_the_thousand(number):
     """All of them come once and in order, and none of the pieces is empty or too large."""
-    pieces = list(batches(Row(n, None, b"") for n in range(number)))
+    pieces = list(chunks(Entry(n, None, b"", False, b"") for n in range(number)))
 
     assert [each.seq for piece in pieces for each in piece] == list(range(number))
     assert all(0 < len(piece) <= 1000 for piece in pieces)
+
+
+def test_large_rows_come_by_few():
+    """A thousand rows of a megabyte are never in memory at once."""
+    pieces = list(chunks(Entry(n, None, b"", False, bytes(1 << 20)) for n in range(20)))
+
+    assert [len(piece) for piece in pieces] == [8, 8, 4]
 
 
 def test_an_error_on_the_way_is_not_hidden_by_another(journal, tmp_path):

@@ -47,6 +47,7 @@ def test_a_section_yields_rows_with_a_ratio(section):
     assert all(row.what and row.measured and row.baseline and row.wanted for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.rag
 def test_the_embedding_section_yields_a_row():
     """Ours is measured against the library's own call on the same texts."""

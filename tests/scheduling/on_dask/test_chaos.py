@@ -176,6 +176,7 @@ def pipeline(name, sink, port, number):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.timeout(120 + 10 * STEPS)
 def test_every_record_comes_once_and_the_gate_holds():
