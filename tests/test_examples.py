@@ -230,6 +230,7 @@ def test_one_machine(example, commands):
     assert list(folder.path.parent.glob("tmp.*")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_one_machine_passes_on_the_exit_code(example):
     """A pipeline that is refused ends the script with the code of the refusal, cleaned up."""

@@ -244,7 +244,7 @@ main(prog_name="sage-dask")
 
 PLACES = [
     pytest.param([], id="local"),
-    pytest.param(["--nodes", "2"], id="nodes", marks=pytest.mark.cluster),
+    pytest.param(["--nodes", "2"], id="nodes", marks=[pytest.mark.cluster, pytest.mark.slow]),
 ]
 
 
@@ -359,13 +359,7 @@ def test_ctrl_c_keeps_what_is_under_way_and_the_run_goes_on(command, tmp_path, w
     assert texts(tmp_path) == [f"T{n}" for n in range(NUM_RECORDS)]
 
 
-@pytest.mark.parametrize(
-    "where",
-    [
-        pytest.param([], id="local"),
-        pytest.param(["--nodes", "2"], id="nodes", marks=[pytest.mark.cluster, pytest.mark.slow]),
-    ],
-)
+@pytest.mark.parametrize("where", PLACES)
 def test_ctrl_c_twice_stops_now_and_leaves_nothing_running(command, tmp_path, where):
     """What is under way is cut off, no process stays, and the run still goes on later."""
     first = command("run", "p.yaml", "--run-dir", "r", *where)

@@ -36,6 +36,7 @@ def corpus(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.rag
 def test_an_index_is_built_described_and_scored(corpus, cli):
     """Passages become an index whose questions are all answered first."""

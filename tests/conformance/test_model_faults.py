@@ -112,7 +112,13 @@ def test_records_whose_requests_fail_are_told_of_and_no_others_suffer(on, server
         assert "\n" not in failure.message
 
 
-@pytest.mark.parametrize("where", [(20, 50, 80), (96, 97, 98, 99)], ids=["among others", "last"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param((20, 50, 80), id="among others"),
+        pytest.param((96, 97, 98, 99), id="last", marks=pytest.mark.slow),
+    ],
+)
 def test_poison_fails_and_neither_closes_the_server_nor_stops_the_run(on, server, where):
     """Requests that always reset the connection fail, also when nothing else is left to ask."""
     # Twelve failures at the end, with no answer between them, are more than open the breaker.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sage_dask.experiments import decisions, scheduler_cost
 
 
@@ -12,6 +14,7 @@ def test_a_decision_takes_some_time(monkeypatch):
     assert decisions.decision_s("spread", 2, num_decisions=20) > 0
 
 
+@pytest.mark.slow
 def test_the_schedulers_cpu_is_that_of_its_own_process(monkeypatch):
     """A small graph goes through with and without the dispatcher, and the ratio is told."""
     monkeypatch.setattr(scheduler_cost, "NUM_TASKS", 300)
