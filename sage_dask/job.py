@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Self
@@ -170,10 +170,6 @@ class Job:
     def keep_inputs(self, index: int, inputs: Inputs) -> None:
         """Keep the records of a batch in this form until it is settled, such as pickled."""
         self._admitted[index].inputs = inputs
-
-    def ids_of(self, index: int) -> Sequence[str]:
-        """Return the ids of the records of a batch that is on its way."""
-        return self._admitted[index].inputs()[0]
 
     def remember(self, batch: Batch) -> None:
         """Keep what a batch has so far; ``collect`` gives it back once that is safe."""

@@ -127,7 +127,6 @@ class _Passage:
         while self._waiting or self._job.num_pending:
             self._take()
             self._fill()
-        self._job.collect()
 
     def _fill(self) -> None:
         while True:

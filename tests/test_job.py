@@ -205,7 +205,7 @@ def test_inputs_are_let_go_with_the_write():
     job.settle(done(batch))
 
     with pytest.raises(KeyError):
-        job.ids_of(batch.index)
+        job.keep_inputs(batch.index, lambda: ([], []))
 
 
 def test_a_batch_of_bad_rows_alone_is_settled_while_reading():

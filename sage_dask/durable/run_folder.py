@@ -20,7 +20,7 @@ from sage_dask.finished import Finished
 from sage_dask.journal.entries import Entry, Group, Mark
 from sage_dask.journal.journal import Journal
 from sage_dask.journal.opening import has_journal
-from sage_dask.journal.rows import Row, unpack
+from sage_dask.journal.rows import Row, unpack, unpack_memo
 from sage_dask.journal.store import CorruptJournalError, Store
 from sage_dask.options import RunOptions
 from sage_dask.plan import Plan
@@ -163,11 +163,8 @@ class RunFolder:
         """
         tasks = self._plan.stages[:-1]
         starts = {task.stages[-1].name: number for number, task in enumerate(tasks, start=1)}
-        return {
-            memo.entry.seq: (starts[memo.task], unpack(memo.entry))
-            for memo in self.store.memos()
-            if memo.task in starts
-        }
+        begun = (unpack_memo(memo) for memo in self.store.memos())
+        return {row.seq: (starts[stage], row) for stage, row in begun if stage in starts}
 
 
 def stored_events(store: Store, path: Path) -> Iterator[Event]:

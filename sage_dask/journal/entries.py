@@ -37,8 +37,8 @@ class Entry(NamedTuple):
 class Memo(NamedTuple):
     """What a costly stage made of one record whose later stages are not done."""
 
-    task: str
-    """Name of the task that is done with it; those after it are not."""
+    stage: str
+    """Name of the last stage that is done with it; those after it are not."""
     entry: Entry
 
 

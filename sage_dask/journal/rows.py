@@ -81,22 +81,22 @@ def unpack(entry: Entry) -> Row:
         ) from error
 
 
-def pack_memo(task: str, row: Row) -> Memo:
-    """Return what a task made of a record, as a memo.
+def pack_memo(stage: str, row: Row) -> Memo:
+    """Return what the stages up to one made of a record, as a memo.
 
     Raises:
         ValueError: A record holds what can not be kept; the message names record and field.
     """
-    return Memo(task, pack(row))
+    return Memo(stage, pack(row))
 
 
 def unpack_memo(memo: Memo) -> tuple[str, Row]:
-    """Return the name of the task and the row of a memo.
+    """Return the name of the stage and the row of a memo.
 
     Raises:
         CorruptJournalError: Its body is not from ``pack_memo``.
     """
-    return memo.task, unpack(memo.entry)
+    return memo.stage, unpack(memo.entry)
 
 
 def _failure_parts(failure: Failure) -> list[Any]:

@@ -21,7 +21,7 @@ def group_rows(group: Group) -> Iterator[list[Any]]:
     for entry in group.entries:
         yield [ENTRY, *_entry_fields(entry)]
     for memo in group.memos:
-        yield [MEMO, *_entry_fields(memo.entry), _text(memo.task)]
+        yield [MEMO, *_entry_fields(memo.entry), _text(memo.stage)]
     for event in group.events:
         yield [EVENT, event.decode("utf-8", "surrogateescape")]
     for name, fact in group.facts.items():

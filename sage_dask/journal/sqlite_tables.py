@@ -180,7 +180,7 @@ class Transaction:
         if self._db.execute("SELECT 1 FROM entries WHERE seq = ?", (seq,)).fetchone():
             return
         self._remove("memos", seq)
-        head = Head.of("memos", memo.entry, self._last_body + 1, memo.task)
+        head = Head.of("memos", memo.entry, self._last_body + 1, memo.stage)
         self._db.execute("INSERT INTO memos VALUES(?, ?, ?, ?, ?, ?, ?, ?)", head)
         self._add_body(memo.entry.body)
         self.totals.add("memos", head.crc)
