@@ -139,6 +139,7 @@ def test_quickstart_is_the_same_in_python_and_yaml(example):
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_own_operator(example, commands):
     """Classes of a module beside the file run here and on nodes, with the same rows."""

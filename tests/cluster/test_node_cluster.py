@@ -103,6 +103,7 @@ def test_a_killed_node_takes_its_results_along(nodes):
         nodes.client.gather(scattered)
 
 
+@pytest.mark.slow
 def test_the_last_node_can_leave_and_another_take_over(nodes):
     """Work that waits for a node runs on the next one that is added."""
     held = nodes.client.submit(double, 1)

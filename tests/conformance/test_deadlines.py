@@ -119,6 +119,7 @@ def test_one_isolated_record_of_a_hundred_fails_alone(fault, on, tmp_path):
     assert all(record["before"] == os.getpid() != record["pid"] for record in sink.records)
 
 
+@pytest.mark.slow
 def test_one_waiting_record_of_a_hundred_is_cancelled(on, tmp_path):
     """An answer that never comes costs its batch two deadlines, and 99 come through."""
     sink, notes = Collect(), tmp_path / "notes"

@@ -186,6 +186,7 @@ def test_a_killed_node_gives_its_slots_to_the_others(nodes, server):
     assert server.statistics()["most_running"] == 16
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_a_stopped_node_holds_up_no_other(nodes, server):
     """While it stands still the others go on, and what it had in hand is not lost."""

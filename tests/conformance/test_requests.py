@@ -76,6 +76,7 @@ def test_no_more_batches_are_under_way_than_the_user_said(on):
         assert server.statistics()["most_running"] == 10
 
 
+@pytest.mark.slow
 def test_the_limit_finds_the_servers_seats(on):
     """Without a limit given, a server of twelve seats is kept full and not drowned."""
     with TimedServer(seats=12, latency_s=0.1) as server:

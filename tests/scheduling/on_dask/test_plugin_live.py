@@ -240,6 +240,7 @@ def test_drift_is_mended_under_a_run(cluster, client, control, caplog):
     assert "gate 'one': 1 slots counted, 0 held" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_waits_loudly_for_a_resource_that_left_and_goes_on_when_it_is_back(caplog):
     """The driver's log names what is needed and what there is."""
     sink = Collect()
