@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from sage_dask.intake import Intake, Places
 from sage_dask.record import Failure, Record
+from sage_dask.spent import Watch
 
 # Ids and records as they were read; kept in whatever form takes least memory.
 Inputs: TypeAlias = Callable[[], tuple[Sequence[str], Sequence[Record]]]
@@ -25,6 +26,13 @@ class Admitted:
     failures: list[Failure]
     """Rows that were unreadable."""
     admitted_s: float
+    watch: Watch
+    """Divides its time from ``admitted_s`` on."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Ids of the records that set out, as they were read."""
+        return self.inputs()[0]
 
     def with_inputs(self, failures: Sequence[Failure]) -> list[Failure]:
         """Attach the records as they were read, so that the failed file can be a source again."""
@@ -51,7 +59,15 @@ def admitted(intake: Intake, now_s: float) -> Admitted:
     records: Sequence[Record] = batch.records
     if intake.inputs is not None:
         ids, records = intake.places.ids, intake.inputs
-    kept = Admitted(intake.places, lambda: (ids, records), len(batch), batch.num_read, [], now_s)
+    kept = Admitted(
+        intake.places,
+        lambda: (ids, records),
+        len(batch),
+        batch.num_read,
+        [],
+        admitted_s=now_s,
+        watch=Watch(now_s),
+    )
     if intake.inputs is None:
         kept.failures, batch.failures = batch.failures, []
     return kept

@@ -1,4 +1,4 @@
-"""What happened in a run, one JSON line per event.
+"""What happened in a run: the one schema of its events, each of which is a line of JSON.
 
 The report is a fold over these events and nothing else, so a run can be scored
 again from its file.  Durations come from one process's clock; clocks of two
@@ -8,13 +8,11 @@ hosts are never subtracted.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import IO, Any, ClassVar, TypeAlias, get_args
+from typing import Any, ClassVar, TypeAlias, get_args
 
 from sage_dask.endpoint.usage import Usage
-from sage_dask.errors import RunError, SageError
 from sage_dask.record import StageTiming, TaskTiming
 
 
@@ -38,6 +36,18 @@ class JobStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchFormed:
+    """Records were read and set out together."""
+
+    kind: ClassVar[str] = "batch_formed"
+    batch: int
+    elapsed_s: float
+    """From the job's first read to here."""
+    ids: Sequence[str]
+    """Of the records, as they were read."""
+
+
+@dataclass(frozen=True, slots=True)
 class BatchCommitted:
     """A batch and its failures were written."""
 
@@ -55,6 +65,24 @@ class BatchCommitted:
     tasks: Sequence[TaskTiming]
     failures: Mapping[str, int]
     """Number of failures by ``"stage: error class"``."""
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """What the latency was spent on, by the driver's names in ``spent``; adds up to it."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """By id, as far as records that failed have one: ``"stage: error class: message"``, cut."""
+    filtered: Sequence[str] = field(default_factory=list)
+    """Ids of the records that were dropped."""
+    is_kept: bool = True
+    """Whether it was written; False where ``BatchKept`` tells later how long that took."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchKept:
+    """The event of a batch was committed to the journal, and with it the batch."""
+
+    kind: ClassVar[str] = "batch_kept"
+    batch: int
+    commit_s: float
+    """From handing it to the journal until it was safe there; adds to the batch's latency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,66 +135,20 @@ class JobFinished:
 
 
 Event: TypeAlias = (
-    JobStarted | BatchCommitted | BatchRemembered | RecordsTakenBack | RecordsRefused | JobFinished
+    JobStarted
+    | BatchFormed
+    | BatchCommitted
+    | BatchKept
+    | BatchRemembered
+    | RecordsTakenBack
+    | RecordsRefused
+    | JobFinished
 )
 
+# Left out of lines where they are so.
+_USUAL = {"spent": {}, "failed": {}, "filtered": [], "is_kept": True}
+
 _KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in get_args(Event)}
-
-
-class EventFile:
-    """An append-only file of events; each reaches the system as it comes.
-
-    Raises:
-        OSError: The file can not be made, or is there.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        # Unbuffered: a full disk must be met in append, not when the file is closed.
-        self._file: IO[bytes] = path.open("xb", buffering=0)
-
-    def append(self, event: Event) -> None:
-        """Write one event.
-
-        Raises:
-            RunError: The disk refused.  Said once: nothing more is written then.
-        """
-        if self._file.closed:
-            return
-        # In one call, so that a kill tears at most the last line.
-        line = memoryview(event_line(event) + b"\n")
-        try:
-            while line:
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            self._file.close()
-            raise RunError(
-                f"events of the run can not be written to {str(self._path)!r} "
-                f"({error.strerror}); free space or give another run_dir, and run again"
-            ) from error
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def read_events(path: Path) -> Iterator[Event]:
-    """Yield the events of a file up to its last whole line.
-
-    Raises:
-        SageError: A line other than a torn last one is no event; the message names it.
-    """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield parse_event(line)
-            except (ValueError, KeyError, TypeError) as error:
-                raise SageError(
-                    f"{path}, line {number}: not an event ({type(error).__name__}: {error}); "
-                    "the file was changed after the run, or is no event file"
-                ) from error
 
 
 def event_line(event: Event) -> bytes:
@@ -178,9 +160,10 @@ def _row(event: Event) -> dict[str, Any]:
     """Return an event as what JSON takes."""
     row = {"kind": event.kind} | {each.name: getattr(event, each.name) for each in fields(event)}
     if isinstance(event, BatchCommitted | BatchRemembered):
-        row["tasks"] = [
-            (*task[:-1], [_stage_row(timing) for timing in task.stages]) for task in event.tasks
-        ]
+        row["tasks"] = [_task_row(task) for task in event.tasks]
+    for name, usual in _USUAL.items():
+        if name in row and row[name] == usual:
+            del row[name]
     return row
 
 
@@ -193,12 +176,23 @@ def parse_event(line: bytes) -> Event:
     row = json.loads(line)
     kind = _KINDS[row.pop("kind")]
     if kind in (BatchCommitted, BatchRemembered):
-        row["tasks"] = [
-            TaskTiming(task, node, seconds, setup_s, tuple(_stage_timing(*s) for s in stages))
-            for task, node, seconds, setup_s, stages in row["tasks"]
-        ]
+        row["tasks"] = [_task_timing(*task) for task in row["tasks"]]
     event: Event = kind(**row)
     return event
+
+
+def _task_row(task: TaskTiming) -> Sequence[Any]:
+    """Return a timing as a list; without waits it is what it was before there were any."""
+    name, node, seconds, setup_seconds, stages, *placed = task
+    row = [name, node, seconds, setup_seconds, [_stage_row(timing) for timing in stages]]
+    return [*row, *placed] if any(placed) else row
+
+
+def _task_timing(
+    task: str, node: str, seconds: float, setup_seconds: float, stages: Sequence[Any], *placed: Any
+) -> TaskTiming:
+    timings = tuple(_stage_timing(*stage) for stage in stages)
+    return TaskTiming(task, node, seconds, setup_seconds, timings, *placed)
 
 
 def _stage_row(timing: StageTiming) -> Sequence[Any]:

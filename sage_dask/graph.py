@@ -100,15 +100,13 @@ def _tasks(
 ) -> dict[Any, Task]:
     # Only Dask's distributed workers have a loop of their own, and our dispatcher to feed it.
     is_waiting = is_waiting and not claim.scheduling.is_stock
+    run = run_waiting_task if is_waiting else run_task
     tasks = {}
     for index, batch in packed.items():
         key = (layer, index)
         # Chains only, so far: a task has one input or reads the source.
         given = [TaskRef((name, index)) for name in inputs] or [batch]
-        if is_waiting:
-            tasks[key] = Task(key, run_waiting_task, *program, *given, index, layer)
-        else:
-            tasks[key] = Task(key, run_task, *program, *given, index)
+        tasks[key] = Task(key, run, *program, *given, index, layer)
     return tasks
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Self
@@ -24,6 +24,7 @@ from sage_dask.errors import AccountingError, PlanError, RunError, SourceError, 
 from sage_dask.events import (
     BUDGET,
     BatchCommitted,
+    BatchFormed,
     BatchRemembered,
     Event,
     JobFinished,
@@ -33,10 +34,14 @@ from sage_dask.events import (
 from sage_dask.feed import Feed
 from sage_dask.options import Machines, RunOptions
 from sage_dask.plan import Plan
-from sage_dask.record import Batch
+from sage_dask.record import Batch, Failure
 from sage_dask.report import Report, ReportBuilder
-from sage_dask.standing import Standing
+from sage_dask.spent import COMMIT
+from sage_dask.standing import Progress, Standing
 from sage_dask.version import versions
+
+# Of a failure's words, as many as a line of a report can show.
+_MOST_SAID_CHARS = 240
 
 
 class Job:
@@ -94,6 +99,7 @@ class Job:
             self._feed.expected,
             self._spending.usage,
             options.observer,
+            builder=self._builder,
             clock=clock,
         )
 
@@ -160,12 +166,33 @@ class Job:
             if intake is None:
                 return None
             batch = intake.batch
-            self._admitted[batch.index] = admitted(intake, admitted_s)
+            kept = self._admitted[batch.index] = admitted(intake, admitted_s)
+            if self._outlet.keeps_events:
+                self._note(BatchFormed(batch.index, admitted_s - self._started_s, list(kept.ids)))
             self._spending.sent(len(batch))
             if batch.records:
                 return batch
             self.settle(batch)
         return None
+
+    def lap(self, index: int, what: str, at_s: float | None = None) -> None:
+        """Say what a batch's time since the last lap was spent on.
+
+        Args:
+            index: Of the batch, admitted and not settled.
+            what: A name of the driver's in ``spent``.
+            at_s: When that ended, by ``now_s``; None for now.
+        """
+        self._admitted[index].watch.lap(what, self._clock() if at_s is None else at_s)
+
+    @property
+    def now_s(self) -> float:
+        """The time by the job's clock."""
+        return self._clock()
+
+    def progress(self) -> Progress:
+        """Return how far the job is; for the thread that drives it."""
+        return self._standing.progress()
 
     def keep_inputs(self, index: int, inputs: Inputs) -> None:
         """Keep the records of a batch in this form until it is settled, such as pickled."""
@@ -297,10 +324,13 @@ class Job:
 
     def _absorb(self) -> None:
         """Count what became safe."""
-        for batch, event in self._outlet.written():
+        for batch, event, kept in self._outlet.written():
             self._builder.add(event)
+            if kept is not None:
+                self._builder.add(kept)
             if isinstance(event, BatchRemembered):
                 self._ready.append(batch)
+                self.lap(batch.index, COMMIT)
             else:
                 del self._admitted[batch.index]
                 self._standing.count(event)
@@ -353,6 +383,7 @@ class Job:
     def _event(self, kept: Admitted, batch: Batch, num_written: int) -> BatchCommitted:
         """Return what is to be told of a batch that is done, all of its failures included."""
         now = self._clock()
+        kept.watch.lap(COMMIT, now)
         by_kind = Counter(f"{failure.stage}: {failure.error}" for failure in batch.failures)
         return BatchCommitted(
             batch=batch.index,
@@ -365,6 +396,10 @@ class Job:
             elapsed_s=now - self._started_s,
             tasks=batch.tasks,
             failures=dict(by_kind),
+            spent=kept.watch.spent,
+            failed=_failed(batch.failures),
+            filtered=batch.filtered,
+            is_kept=not self._outlet.commits_later,
         )
 
     def _note(self, event: Event) -> None:
@@ -376,3 +411,13 @@ class Job:
         self._note(event)
         self.close()
         return self._builder.report()
+
+
+def _failed(failures: Sequence[Failure]) -> dict[str, str]:
+    """Return what happened to records that failed, by the id that they were read with."""
+    return {
+        failure.root or failure.id: f"{failure.stage}: {failure.error}: "
+        f"{failure.message[:_MOST_SAID_CHARS]}"
+        for failure in failures
+        if failure.root or failure.id
+    }

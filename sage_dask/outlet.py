@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol, TypeAlias
 
 from sage_dask.admitted import Admitted
-from sage_dask.events import BatchCommitted, BatchRemembered, Event, EventFile, RecordsRefused
+from sage_dask.event_file import EventFile
+from sage_dask.events import BatchCommitted, BatchKept, BatchRemembered, Event, RecordsRefused
 from sage_dask.finished import Finished
 from sage_dask.record import Batch
 from sage_dask.stage import Sink
@@ -24,6 +25,8 @@ class Written(NamedTuple):
     batch: Batch
     event: BatchCommitted | BatchRemembered
     """What is to be told of it, and which of the two it is."""
+    kept: BatchKept | None = None
+    """How long it took until it was safe, where that is told apart."""
 
 
 # Makes the event of a batch from it, the failures of reading included, and the number written.
@@ -32,6 +35,14 @@ EventMaker: TypeAlias = Callable[[Batch, int], BatchCommitted]
 
 class Outlet(Protocol):
     """Keeps batches and events."""
+
+    commits_later: bool
+    """Whether a batch's event is made before the batch is safe, and ``BatchKept`` follows."""
+
+    @property
+    def keeps_events(self) -> bool:
+        """Whether anybody will ever read what is noted."""
+        ...
 
     def finished(self) -> Finished | None:
         """Return what earlier starts of the run are done with; None where nothing is kept."""
@@ -109,6 +120,7 @@ class DirectOutlet:
     """
 
     num_pending = 0
+    commits_later = False
 
     def __init__(
         self, sink: Sink, *, ordered: bool, open_events: Callable[[], EventFile | None]
@@ -121,6 +133,11 @@ class DirectOutlet:
         self._done: dict[int, tuple[Batch, Admitted, EventMaker]] = {}
         self._next = 0
         self._written: deque[Written] = deque()
+
+    @property
+    def keeps_events(self) -> bool:
+        """Whether the run has a file of events."""
+        return self._events is not None
 
     def finished(self) -> None:
         """Return None: nothing is kept."""

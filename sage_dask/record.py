@@ -8,7 +8,7 @@ record it set out with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -93,6 +93,10 @@ class TaskTiming(NamedTuple):
     """Busy time of the task, set-up excluded."""
     setup_seconds: float
     stages: tuple[StageTiming, ...]
+    waits: Mapping[str, float] = {}
+    """Seconds before and around it, by the names in ``spent``; nothing in one process."""
+    reason: str = ""
+    """Why it was placed on its node."""
 
 
 @dataclass(slots=True)

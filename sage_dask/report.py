@@ -7,15 +7,17 @@ admission to its write.  Start-up stands on a row of its own.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from sage_dask.breakdown import Breakdown, BreakdownBuilder
 from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import AccountingError
 from sage_dask.events import (
     BatchCommitted,
+    BatchKept,
     BatchRemembered,
     Event,
     JobFinished,
@@ -25,6 +27,7 @@ from sage_dask.events import (
 )
 from sage_dask.metrics import Latencies, LatencySummary, balance, in_short, money
 from sage_dask.record import StageTiming
+from sage_dask.sketch import Sketch
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,10 @@ class Report:
     output: str = ""
     num_starts: int = 1
     """How often the run was started until it was as it is."""
+    breakdown: Breakdown = field(default_factory=Breakdown)
+    """Where the latency went."""
+    last_failures: Mapping[str, str] = field(default_factory=dict)
+    """Of the latest records that failed, the latest last: what happened, by id."""
 
     @classmethod
     def from_events(cls, events: Iterable[Event]) -> Report:
@@ -146,6 +153,9 @@ class Report:
         return "\n".join(_lines(self))
 
 
+# Failures that a report shows with their words; the failed file has all of them.
+_LAST_FAILURES = 10
+
 # What is counted of each batch.
 _COUNTS = ("num_read", "num_written", "num_failed", "num_filtered", "num_expanded")
 
@@ -179,6 +189,10 @@ class ReportBuilder:
         self._counts: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._latencies = Latencies()
+        self._breakdown = BreakdownBuilder()
+        self._last_failures: deque[tuple[str, str]] = deque(maxlen=_LAST_FAILURES)
+        self._uncommitted: dict[int, tuple[float, int]] = {}
+        """Latency so far and records of batches whose commit is yet to be told."""
         self._num_starts = 0
         self._before_s = 0.0
         """Makespan of the starts before this one."""
@@ -194,13 +208,18 @@ class ReportBuilder:
             self._num_starts += 1
             self._before_s = self._makespan_s
             self._end = JobFinished("running")
+            self._settle_uncommitted()
+            self._breakdown.start(event)
             for stage in event.stages:
                 self._stages.setdefault(stage, _StageSums())
             for node in event.nodes:
                 self._nodes.setdefault(node, [0, 0.0, 0])
         elif isinstance(event, BatchCommitted):
             self._add_batch(event)
+        elif isinstance(event, BatchKept):
+            self._keep(event)
         elif isinstance(event, BatchRemembered):
+            self._breakdown.remember(event)
             self._add_tasks(event)
         elif isinstance(event, RecordsTakenBack):
             for name in _COUNTS:
@@ -210,17 +229,34 @@ class ReportBuilder:
             self._counts["num_written"] -= event.num_refused
             self._counts["num_failed"] += event.num_refused
             self._failures.update(event.failures)
-        else:
+        elif isinstance(event, JobFinished):
             self._end = event
 
     def _add_batch(self, event: BatchCommitted) -> None:
         for name in _COUNTS:
             self._counts[name] += getattr(event, name)
         self._failures.update(event.failures)
-        self._latencies.add(event.latency_s, event.num_written)
+        self._last_failures.extend(event.failed.items())
+        self._breakdown.commit(event, event.num_written)
+        if event.is_kept:
+            self._latencies.add(event.latency_s, event.num_written)
+        else:
+            self._uncommitted[event.batch] = event.latency_s, event.num_written
         self._add_tasks(event)
         if event.tasks:
             self._nodes[event.tasks[-1].node][2] += event.num_written
+
+    def _keep(self, event: BatchKept) -> None:
+        """Count a batch's latency, now that it is whole."""
+        latency_s, num_records = self._uncommitted.pop(event.batch, (0.0, 0))
+        self._latencies.add(latency_s + event.commit_s, num_records)
+        self._breakdown.keep(event, num_records)
+
+    def _settle_uncommitted(self) -> None:
+        """Count batches whose commit nobody told of: their start was killed just then."""
+        for latency_s, num_records in self._uncommitted.values():
+            self._latencies.add(latency_s, num_records)
+        self._uncommitted.clear()
 
     def _add_tasks(self, event: BatchCommitted | BatchRemembered) -> None:
         self._makespan_s = self._before_s + event.elapsed_s
@@ -232,8 +268,21 @@ class ReportBuilder:
             for timing in task.stages:
                 self._stages.setdefault(timing.stage, _StageSums()).add(timing)
 
+    @property
+    def sketch(self) -> Sketch:
+        """Records by latency, roughly."""
+        return self._latencies.sketch
+
+    def glance(self) -> Report:
+        """Return what was counted so far, with percentiles to one per cent, at any time's cost."""
+        return self._report(self._latencies.glance())
+
     def report(self) -> Report:
         """Return what was counted so far."""
+        self._settle_uncommitted()
+        return self._report(self._latencies.summary())
+
+    def _report(self, latency: LatencySummary) -> Report:
         start = self._start or JobStarted("?", "?", "?", [], 0, {}, [], "")
         return Report(
             pipeline=start.pipeline,
@@ -242,13 +291,15 @@ class ReportBuilder:
             outcome=self._end.outcome,
             message=self._end.message,
             makespan_s=self._makespan_s,
-            latency=self._latencies.summary(),
+            latency=latency,
             startup_s=start.startup_s,
             setup_s=self._setup_s,
             stages={name: sums.cost() for name, sums in self._stages.items()},
             nodes={name: NodeCost(int(t), s, int(r)) for name, (t, s, r) in self._nodes.items()},
             failures={kind: number for kind, number in self._failures.items() if number},
             num_starts=max(1, self._num_starts),
+            breakdown=self._breakdown.breakdown(),
+            last_failures=dict(self._last_failures),
             output=start.output,
             num_read=self._counts["num_read"],
             num_written=self._counts["num_written"],

@@ -24,6 +24,7 @@ from sage_dask.plan import Plan
 from sage_dask.record import Batch
 from sage_dask.report import Report
 from sage_dask.schedule import job_name
+from sage_dask.spent import ADMISSION, HERE, RETURN
 
 
 @runtime_checkable
@@ -43,8 +44,9 @@ class Runner(Protocol):
         ...
 
 
-# What a run in this process waits for: batches that have their answers, and a nudge.
-News: TypeAlias = "SimpleQueue[Future[Batch] | None]"
+# What a run in this process waits for: batches that have their answers, with their time, and a
+# nudge.
+News: TypeAlias = "SimpleQueue[tuple[Future[Batch], float] | None]"
 
 # Batches that may be on their way to the disk at once: as many as a commit takes while the next
 # ones are worked on, and few, since a crash repeats them.
@@ -148,6 +150,7 @@ class _Passage:
 
     def _advance(self, batch: Batch) -> None:
         """Take a batch through its next tasks, up to one that waits or is to be remembered."""
+        self._job.lap(batch.index, RETURN if batch.start else ADMISSION)
         while batch.start < len(self._executors):
             executor = self._executors[batch.start]
             if executor.is_async:
@@ -155,6 +158,7 @@ class _Passage:
                 return
             passed = batch.start + 1
             batch = executor.run(batch, node=self._node)
+            self._job.lap(batch.index, HERE)
             batch.start = passed
             if self._has_journal and is_remembered(self._job.plan, batch):
                 self._job.remember(batch)
@@ -167,21 +171,27 @@ class _Passage:
         passed, num_records = batch.start + 1, len(batch)
         future = aio.submit(executor.run_waiting(batch, node=self._node, context=context))
         self._waiting[future] = passed, num_records
-        future.add_done_callback(self._news.put)
+        future.add_done_callback(self._tell)
+
+    def _tell(self, future: Future[Batch]) -> None:
+        self._news.put((future, self._job.now_s))
 
     def _take(self) -> None:
         """Wait for a batch that has its answers and take it on; not for ever, as limits grow."""
         self._note_outages()
         try:
-            future = self._news.get(timeout=_LOOK_S if self._endpoints else None)
+            news = self._news.get(timeout=_LOOK_S if self._endpoints else None)
         except Empty:
             return
-        if future is None:
+        if news is None:
             return
+        future, back_s = news
         passed, _ = self._waiting.pop(future)
         batch = future.result()
+        self._job.lap(batch.index, HERE, back_s)
         batch.start = passed
         if self._has_journal and is_remembered(self._job.plan, batch):
+            self._job.lap(batch.index, RETURN)
             self._job.remember(batch)
         else:
             self._advance(batch)

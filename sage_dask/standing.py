@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from sage_dask.endpoint.usage import Usage
 from sage_dask.events import BatchCommitted
-from sage_dask.report import Report
+from sage_dask.report import Report, ReportBuilder
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,19 @@ class Progress:
     """Spent by the batches that are back."""
     cost: float = 0.0
     """Of those tokens; 0.0 without prices."""
+    report: Report | None = None
+    """What is counted of it, as of a quarter of a second ago at most; None where nobody counts."""
+    latencies: Mapping[int, int] = field(default_factory=dict)
+    """Records by latency, as :class:`sage_dask.sketch.Sketch` counts them, as of then."""
 
 
 # What is counted of each batch.
 _COUNTS = ("num_read", "num_written", "num_failed", "num_filtered")
 
 Observer = Callable[[Progress], None]
+
+# Counting everything takes as long as a small batch; more often than this nobody could look.
+_COUNT_EVERY_S = 0.25
 
 
 class Standing:
@@ -52,6 +60,7 @@ class Standing:
         expected: Records the source says it has, where it knows.
         usage: What was spent; read whenever somebody is told.
         observer: Called with each change; None for nobody.
+        builder: Counts the job's events, in the thread that counts here.
         clock: Seconds; only differences count.
     """
 
@@ -62,12 +71,17 @@ class Standing:
         usage: Usage,
         observer: Observer | None = None,
         *,
+        builder: ReportBuilder | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._pipeline = pipeline
         self._expected = expected
         self._usage = usage
         self._observer = observer
+        self._builder = builder
+        self._report: Report | None = None
+        self._latencies: Mapping[int, int] = {}
+        self._counted_s = -math.inf
         self._clock = clock
         self._totals: Counter[str] = Counter()
         self._num_before = 0
@@ -108,7 +122,25 @@ class Standing:
         with self._lock:
             for name in _COUNTS:
                 self._totals[name] += getattr(event, name)
+            if self._observer is not None:
+                self._look()
             self._tell(event.elapsed_s)
+
+    def progress(self) -> Progress:
+        """Return how far the job is; for the thread that counts."""
+        with self._lock:
+            self._look()
+            now_s = self._clock()
+            started_s = now_s if self._started_s is None else self._started_s
+            return self._progress(now_s - started_s)
+
+    def _look(self) -> None:
+        """Count everything, unless that was done just now."""
+        now_s = self._clock()
+        if self._builder is not None and now_s >= self._counted_s + _COUNT_EVERY_S:
+            self._counted_s = now_s
+            self._report = self._builder.glance()
+            self._latencies = self._builder.sketch.counts
 
     def refuse(self, number: int) -> None:
         """Count records that were written, and have no form in the output after all."""
@@ -150,6 +182,8 @@ class Standing:
             notes=tuple(self._notes[source] for source in sorted(self._notes)),
             tokens=self._usage.tokens,
             cost=self._usage.cost,
+            report=self._report,
+            latencies=self._latencies,
         )
 
     def __repr__(self) -> str:

@@ -31,6 +31,7 @@ from sage_dask.record import Batch, Record
 from sage_dask.runner import is_remembered, note_outage
 from sage_dask.scheduling.on_dask.control import ServerStatus
 from sage_dask.scheduling.on_dask.standstill import standstill
+from sage_dask.spent import ADMISSION, AWAY, LOST, RETURN
 from sage_dask.suspects import Part, Suspects
 from sage_dask.watchdog import Watchdog
 from sage_dask.worker import Program, pack, unpack
@@ -51,8 +52,8 @@ SERVER_WINDOWS = 1.25
 # How often it is looked whether anything comes back at all.
 _LOOK_S = 1.0
 
-# What a run waits for: batches that are back, and a nudge.
-News: TypeAlias = "SimpleQueue[tuple[Future, Any] | None]"
+# What a run waits for: batches that are back, with their time, and a nudge.
+News: TypeAlias = "SimpleQueue[tuple[Future, Any, float] | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class Window:
     def _is_connected(self) -> bool:
         return bool(self._client.status == "running")
 
-    def _next(self) -> tuple[Future, Any] | None:
+    def _next(self) -> tuple[Future, Any, float] | None:
         """Wait for what comes next, and look every now and then why nothing does."""
         try:
             news = self._news.get(timeout=_LOOK_S)
@@ -214,6 +215,7 @@ class Window:
         future = self._client.get(output.dask, output.key, sync=False, fifo_timeout="0s")
         self._in_flight[future] = sent
         self._num_records += sent.num_records
+        self._job.lap(sent.index, ADMISSION)
         self._client.loop.add_callback(self._fetch, future)
 
     async def _fetch(self, future: Future) -> None:
@@ -226,7 +228,7 @@ class Window:
             result = await self._client.gather(future, asynchronous=True)
         except (Exception, CancelledError) as error:
             result = error
-        self._news.put((future, result))
+        self._news.put((future, result, self._job.now_s))
 
     def _packed(self, batch: Batch, *, is_as_read: bool) -> bytes:
         """Pickle a batch; records that can not be fail here, and are kept as they are."""
@@ -257,9 +259,11 @@ class Window:
         mean = self._num_records / len(self._in_flight)
         return math.ceil(SERVER_WINDOWS * self._wanted_requests / max(mean, 1.0))
 
-    def _take(self, future: Future, result: Any) -> None:
+    def _take(self, future: Future, result: Any, back_s: float) -> None:
         sent = self._in_flight.pop(future)
         self._num_records -= sent.num_records
+        self._job.lap(sent.index, LOST if isinstance(result, KilledWorker) else AWAY, back_s)
+        self._job.lap(sent.index, RETURN)
         try:
             whole = self._outcome(sent, result, future.status)
             if whole is not None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
 import cloudpickle
-from distributed import get_worker
+from distributed import Worker, get_worker
 from distributed.comm import get_address_host, resolve_address
 from distributed.protocol import pickle
 
@@ -29,7 +30,9 @@ from sage_dask.nodes import NODE, node_name
 from sage_dask.plan import StagePlan
 from sage_dask.portable import fail_stranded
 from sage_dask.record import Batch
+from sage_dask.scheduling.on_dask.arrivals import told_of
 from sage_dask.scheduling.on_dask.worker_slots import secede, slots_of
+from sage_dask.spent import PACKING
 
 # A program is sent with every task.  A megabyte in each of them is a model or a table that
 # was captured by accident, and belongs into setup().
@@ -79,7 +82,9 @@ def make_program(task: StagePlan, *, job: str) -> Program:
     return Program(hashlib.sha256(job.encode() + pickled).hexdigest(), pickled, job)
 
 
-def run_task(digest: str, pickled: bytes, job: str, batch: Batch | bytes, index: int) -> Batch:
+def run_task(
+    digest: str, pickled: bytes, job: str, batch: Batch | bytes, index: int, layer: str
+) -> Batch:
     """Run one task on one batch in the caller's thread.
 
     Args:
@@ -88,12 +93,15 @@ def run_task(digest: str, pickled: bytes, job: str, batch: Batch | bytes, index:
         job: Its job.
         batch: The first task of a chain gets it pickled.
         index: Of the batch.
+        layer: With the index, its own key.
     """
+    told = _Told((layer, index))
     executor = _executor(digest, pickled)
     context = own_governor().context(job, executor.endpoints)
     with _errors_in_order():
         batch = executor.run(_unpacked(batch, index), node=_node(), context=context)
     fail_stranded(batch, batch.tasks[-1].stages[-1].stage)
+    told.add_to(batch)
     return batch
 
 
@@ -105,6 +113,7 @@ async def run_waiting_task(
     It holds no thread; its requests take the slots that the dispatcher allots to the worker.
     With its layer and index it knows its own key.
     """
+    told = _Told((layer, index))
     worker = get_worker()
     secede(worker, (layer, index))
     executor = _executor(digest, pickled)
@@ -113,7 +122,27 @@ async def run_waiting_task(
     with _errors_in_order():
         batch = await asyncio.wrap_future(aio.submit(work))
     fail_stranded(batch, batch.tasks[-1].stages[-1].stage)
+    told.add_to(batch)
     return batch
+
+
+class _Told:
+    """What is known of a task beside what it computes; made as it starts.
+
+    Args:
+        key: Of the task.
+    """
+
+    def __init__(self, key: object) -> None:
+        self._waits, self._reason = told_of(_worker(), key)
+        self._started_s = time.perf_counter()
+
+    def add_to(self, batch: Batch) -> None:
+        """Add it to the batch's latest timing, with what the task took outside its stages."""
+        timing = batch.tasks[-1]
+        outside_s = time.perf_counter() - self._started_s - timing.seconds - timing.setup_seconds
+        waits = {**self._waits, PACKING: max(0.0, outside_s)}
+        batch.tasks[-1] = timing._replace(waits=waits, reason=self._reason)
 
 
 @contextmanager
@@ -170,11 +199,18 @@ def _drop_hidden_context(error: BaseException) -> None:
         link = link.__cause__ or link.__context__
 
 
-def _node() -> str:
-    """Return the name of this worker's node; Dask's own schedulers run tasks without one."""
+def _worker() -> Worker | None:
+    """Return the worker that the caller's task runs on; Dask's own schedulers have none."""
     try:
-        worker = get_worker()
+        return get_worker()
     except ValueError:
+        return None
+
+
+def _node() -> str:
+    """Return the name of this worker's node."""
+    worker = _worker()
+    if worker is None:
         return "local"
     declared = worker.startup_information.get(NODE)
     # As the scheduler does, which takes a host by its number.

@@ -9,7 +9,8 @@ import pytest
 
 from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import RunError, SageError
-from sage_dask.events import BatchCommitted, EventFile, JobFinished, JobStarted, read_events
+from sage_dask.event_file import EventFile, read_events
+from sage_dask.events import BatchCommitted, JobFinished, JobStarted
 from sage_dask.record import StageTiming, TaskTiming
 
 TIMING = TaskTiming(

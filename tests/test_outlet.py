@@ -6,7 +6,8 @@ from functools import partial
 
 from sage_dask import Collect, Failure
 from sage_dask.admitted import admitted
-from sage_dask.events import BatchCommitted, BatchRemembered, EventFile, JobFinished, read_events
+from sage_dask.event_file import EventFile, read_events
+from sage_dask.events import BatchCommitted, BatchRemembered, JobFinished
 from sage_dask.intake import Intake, Places
 from sage_dask.outlet import DirectOutlet
 from sage_dask.record import Batch

@@ -12,7 +12,8 @@ from sage_dask.cli.examples import example
 from sage_dask.cli.output import note, print_report
 from sage_dask.durable.run_folder import EVENTS, stored_events
 from sage_dask.errors import PlanError
-from sage_dask.events import Event, read_events
+from sage_dask.event_file import read_events
+from sage_dask.events import Event
 from sage_dask.journal.opening import has_journal, open_store
 from sage_dask.report import Report
 

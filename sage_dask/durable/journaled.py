@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,7 +15,15 @@ from sage_dask.durable.follow import Follower
 from sage_dask.durable.run_folder import EVENTS, NUM_ITEMS, PUBLISHED, RunFolder
 from sage_dask.durable.settlement import rows_of, settled
 from sage_dask.errors import RunError, counted
-from sage_dask.events import BatchRemembered, Event, EventFile, RecordsRefused, event_line
+from sage_dask.event_file import EventFile
+from sage_dask.events import (
+    BatchCommitted,
+    BatchKept,
+    BatchRemembered,
+    Event,
+    RecordsRefused,
+    event_line,
+)
 from sage_dask.finished import Finished
 from sage_dask.journal.entries import Entry, Group, Memo
 from sage_dask.journal.rows import pack_memo
@@ -61,8 +70,13 @@ class JournalOutlet:
             SimpleQueue()
         )
         self._num_pending = 0
+        self._unsaid: list[bytes] = []
+        """Events that can wait for the next commit."""
         self._is_unpublished = False
         self._is_closed = False
+
+    commits_later = True
+    keeps_events = True
 
     @property
     def num_pending(self) -> int:
@@ -86,7 +100,7 @@ class JournalOutlet:
         """Have an event committed."""
         if self._is_closed:
             return
-        self._run.journal.put(Group(events=[event_line(event)]), _ignore)
+        self._run.journal.put(Group(events=self._lines(event)), _ignore)
 
     def take(self, batch: Batch, admitted: Admitted, event_of: EventMaker) -> None:
         """Have a batch committed, with its event."""
@@ -96,7 +110,7 @@ class JournalOutlet:
         # An output that is there is not the whole any more.
         facts = {} if self._is_unpublished else {PUBLISHED: ""}
         self._is_unpublished = True
-        self._put(Group(entries, events=[event_line(event)], facts=facts), Written(batch, event))
+        self._put(Group(entries, events=self._lines(event), facts=facts), Written(batch, event))
 
     def remember(
         self, batch: Batch, admitted: Admitted, stage: str, event: BatchRemembered
@@ -109,7 +123,7 @@ class JournalOutlet:
             # A record has no form in a journal here, and may have one at the end: after a crash
             # its batch is made again.
             memos = []
-        self._put(Group(memos=memos, events=[event_line(event)]), Written(batch, event))
+        self._put(Group(memos=memos, events=self._lines(event)), Written(batch, event))
 
     def written(self) -> Iterator[Written]:
         """Yield what was committed since the last call.
@@ -127,6 +141,8 @@ class JournalOutlet:
                 raise error
             if self._follower is not None:
                 self._follower.add(entries)
+            if written.kept is not None:
+                self._unsaid.append(event_line(written.kept))
             yield written
 
     def flush(self) -> None:
@@ -168,14 +184,27 @@ class JournalOutlet:
             self._follower.close()
         self._run.close()
 
+    def _lines(self, event: Event) -> list[bytes]:
+        """Return an event's line, and before it those that waited for this commit."""
+        lines, self._unsaid = [*self._unsaid, event_line(event)], []
+        return lines
+
     def _put(self, group: Group, written: Written) -> None:
         self._num_pending += 1
-        self._run.journal.put(group, partial(self._committed, written, group.entries))
+        committed = partial(self._committed, written, group.entries, time.perf_counter())
+        self._run.journal.put(group, committed)
 
     def _committed(
-        self, written: Written, entries: Sequence[Entry], error: JournalError | None
+        self,
+        written: Written,
+        entries: Sequence[Entry],
+        put_s: float,
+        error: JournalError | None,
     ) -> None:
         """Pass on what is safe; called by the thread that commits."""
+        if isinstance(written.event, BatchCommitted):
+            kept = BatchKept(written.event.batch, time.perf_counter() - put_s)
+            written = written._replace(kept=kept)
         self._safe.put((written, entries, error))
         self._wake()
 

@@ -142,7 +142,8 @@ class Dispatcher(Rounds):
         """Note a task that could run; one that waits or runs already is ignored."""
         if task.key in self.queue or task.key in self.ledger.running:
             return
-        self._push(task)
+        entry = self._push(task)
+        entry.mark = entry.lane.waited(now_s)
         self.stories.add(task.key, now_s, "queued")
 
     def task_running(self, task: TaskView, worker: str, now_s: float) -> None:
@@ -161,7 +162,8 @@ class Dispatcher(Rounds):
         entry = self.queue.get(key)
         if entry is not None and priority > entry.task.priority:
             self.queue.remove(key)
-            self._push(replace(entry.task, priority=priority))
+            # It goes on waiting in the same lane.
+            self._push(replace(entry.task, priority=priority)).mark = entry.mark
 
     def task_withdrawn(self, key: Key, now_s: float) -> None:
         """Note that nobody wants a waiting task any more."""
@@ -286,6 +288,11 @@ class Dispatcher(Rounds):
         self.jobs.set_quota(job, quota)
         self._changed_jobs.update(self.jobs)
 
+    def set_paused(self, job: str, is_paused: bool) -> None:
+        """Have a job (``"pipeline/id"``) start nothing until it is resumed; what runs, runs on."""
+        self.jobs.set_paused(job, is_paused)
+        self._changed_jobs.update(self.jobs)
+
     # Decisions
 
     def dispatch(self, now_s: float) -> list[Start]:
@@ -330,13 +337,13 @@ class Dispatcher(Rounds):
         notices, self._notices = self._notices, []
         return notices
 
-    def _push(self, task: TaskView) -> None:
+    def _push(self, task: TaskView) -> Entry:
         try:
             precedence = self._policy.precedence(task)
         except PolicyError as error:
             self._blame(error)
             precedence = self._policy.precedence(task) if self.failure is None else 0.0
-        self.queue.push(task, precedence, self.jobs.obtain(task.job))
+        return self.queue.push(task, precedence, self.jobs.obtain(task.job))
 
     def _blame(self, error: PolicyError) -> None:
         """Stop, or go on with ``fifo``: whatever was chosen for policies that do wrong."""
@@ -401,6 +408,8 @@ class Dispatcher(Rounds):
             num_reserved=self._num_reserved,
             num_policy_errors=self._num_policy_errors,
             decisions=dict(self._decisions),
+            latest=list(self._latest),
+            paused=sorted(self.jobs.paused),
             gates=self.gates.statistics(),
             servers=self.servers.statistics(),
             jobs=self.jobs.statistics(),

@@ -41,6 +41,8 @@ def waiting(
             f"{backlog.outstanding(demand.endpoints):.0f} requests without an answer, and are "
             f"to have {backlog.wanted(demand.endpoints):.0f}; {before}"
         )
+    if job.is_paused:
+        return f"waits: its job is paused until it is resumed; {before}"
     if not job.may_hold(demand):
         return f"waits for its own job, which is at its quota ({_quota(job)}); {before}"
     if not line.pool.ranked:

@@ -7,7 +7,7 @@ it asks for (Waldspurger and Weihl, "Stride Scheduling", 1995).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from sage_dask.errors import PlanError
@@ -42,6 +42,7 @@ class Job:
 
     __slots__ = (
         "held",
+        "is_paused",
         "name",
         "num_queued",
         "num_running",
@@ -57,13 +58,19 @@ class Job:
         self.quota = quota
         self.pass_s = pass_s
         self.served_s = 0.0
+        self.is_paused = False
         self.held: dict[str, float] = {}
         self.num_queued = 0
         self.num_running = 0
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether anything but the cluster may keep the job's tasks from starting."""
+        return self.is_paused or bool(self.quota)
+
     def may_hold(self, demand: Demand) -> bool:
-        """Return whether a task's demand is within the quota, beside what the job holds."""
-        return not self.quota or not self.above_quota(demand)
+        """Return whether the job may start a task, beside what it holds: quota, and no pause."""
+        return not self.is_restricted or not (self.is_paused or self.above_quota(demand))
 
     def above_quota(self, demand: Demand) -> list[str]:
         """Return the names of which a task would hold more than the quota leaves."""
@@ -122,6 +129,7 @@ class Jobs:
         self._quotas: dict[str, Mapping[str, float]] = {}
         self._served_pass_s = 0.0
         self._debts: dict[str, float] = {}
+        self._paused: set[str] = set()
         self._weight_sum = 0.0
 
     def __getitem__(self, name: str) -> Job:
@@ -147,6 +155,7 @@ class Jobs:
                 self._quota(name),
                 max(self._served_pass_s, self._debts.pop(name, 0.0)),
             )
+            job.is_paused = name in self._paused
             self._weight_sum += job.weight
         return job
 
@@ -197,6 +206,18 @@ class Jobs:
         _check_quota(name, quota)
         self._quotas[name] = dict(quota)
         self._apply()
+
+    def set_paused(self, name: str, is_paused: bool) -> None:
+        """Have a job start nothing, now and when it comes back, until it is told otherwise."""
+        (self._paused.add if is_paused else self._paused.discard)(name)
+        job = self._jobs.get(name)
+        if job is not None:
+            job.is_paused = is_paused
+
+    @property
+    def paused(self) -> Set[str]:
+        """Names of the jobs that are paused."""
+        return self._paused
 
     def statistics(self) -> Mapping[str, JobStatistics]:
         """Return the counts of all jobs that have tasks."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from sage_dask.scheduling.jobs import Job
@@ -18,6 +18,7 @@ from sage_dask.scheduling.nodes import Pool
 from sage_dask.scheduling.policy import Wait
 from sage_dask.scheduling.ranked import Ranked
 from sage_dask.scheduling.view import Demand, Key, TaskView
+from sage_dask.scheduling.waits import QUOTA, ZERO, Reading, WaitClock, minus, plus
 
 # Smallest first: the policy's class, the job's fair share, the place within the job, the order
 # of coming.
@@ -33,7 +34,7 @@ _SPARE_LINES = 32
 class Entry:
     """One task in the queue."""
 
-    __slots__ = ("is_waiting", "lane", "precedence", "sequence", "task")
+    __slots__ = ("is_waiting", "lane", "mark", "precedence", "sequence", "task")
 
     def __init__(self, task: TaskView, precedence: float, sequence: int, lane: Lane) -> None:
         self.task = task
@@ -41,6 +42,8 @@ class Entry:
         self.sequence = sequence
         self.lane = lane
         self.is_waiting = True
+        self.mark: Reading = ZERO
+        """The lane's waits when the task came."""
 
     @property
     def place(self) -> Place:
@@ -49,14 +52,21 @@ class Entry:
 
 
 class Lane:
-    """The tasks of one job that need the same things."""
+    """The tasks of one job that need the same things.
 
-    __slots__ = ("_heap", "job", "line", "size")
+    They wait for what their line waits for, but while the job itself holds them back.
+    """
+
+    __slots__ = ("_apart", "_heap", "_held", "job", "line", "size")
 
     def __init__(self, job: Job, line: Line) -> None:
         self.job = job
         self.line = line
         self.size = 0
+        self._apart: Reading = ZERO
+        """What is to be added to the line's waits."""
+        self._held: WaitClock | None = None
+        """Runs while the job holds the tasks back."""
         # With their places, which are never equal: comparing entries themselves is slow.
         self._heap: list[tuple[Place, Entry]] = []
 
@@ -77,6 +87,23 @@ class Lane:
         """Key of the head among the heads of all lanes."""
         head = self.head
         return head.precedence, self.job.pass_s, head.task.rank, head.sequence
+
+    def waited(self, now_s: float) -> Reading:
+        """Return what tasks here have waited for; only differences mean anything."""
+        clock = self.line.clock if self._held is None else self._held
+        return plus(clock.read(now_s), self._apart)
+
+    def hold_back(self, is_held: bool, now_s: float) -> None:
+        """Note whether the job itself holds its tasks back from now on."""
+        if is_held == (self._held is not None):
+            return
+        so_far = self.waited(now_s)
+        self._held = None
+        if is_held:
+            self._held = WaitClock()
+            self._held.turn(QUOTA, now_s)
+        clock = self.line.clock if self._held is None else self._held
+        self._apart = minus(so_far, clock.read(now_s))
 
     def __iter__(self) -> Iterator[Entry]:
         return (entry for _, entry in self._heap)
@@ -111,6 +138,8 @@ class Line:
         self.impossible_since_s: float | None = None
         """Since when nothing in the cluster could ever take such a task."""
         self.is_reported = False
+        self.clock = WaitClock()
+        """What its tasks wait for."""
 
     @property
     def above_quota(self) -> list[Job]:
@@ -198,7 +227,7 @@ class Queue:
     def reorder(self, job: Job) -> None:
         """Put a job's lanes where its pass says they belong; out of it while they may not move."""
         lanes = self._lanes.get(job.name, {}).values()
-        held_back = self._held_back(job) if job.quota else ()
+        held_back = self._held_back(job) if job.is_restricted else ()
         for lane in lanes:
             if lane.size and lane not in held_back:
                 lane.line.lanes.put(job.name, lane.order)
@@ -214,6 +243,8 @@ class Queue:
         held_back: list[Lane] = []
         short: set[str] = set()
         waiting = [lane for lane in self._lanes[job.name].values() if lane.size]
+        if job.is_paused:
+            return waiting
         for lane in sorted(waiting, key=lambda lane: lane.head.place):
             demand = lane.line.demand
             lacking = job.above_quota(demand)
@@ -238,6 +269,10 @@ class Queue:
     def may_move(self, lane: Lane) -> bool:
         """Return whether the job's quota lets a lane's next task go."""
         return lane.size > 0 and lane not in self._held_back(lane.job)
+
+    def lanes_of(self, job: str) -> Iterable[Lane]:
+        """Return all lanes of a job."""
+        return self._lanes.get(job, {}).values()
 
     def drop_job(self, name: str) -> None:
         """Forget the lanes of a job that has no tasks left."""

@@ -7,7 +7,7 @@ at all tasks or all jobs.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 from sage_dask.scheduling.books import Books
@@ -16,10 +16,14 @@ from sage_dask.scheduling.guard import GuardedPolicy
 from sage_dask.scheduling.ledger import Lease
 from sage_dask.scheduling.nodes import Worker
 from sage_dask.scheduling.policy import Wait
-from sage_dask.scheduling.queue import Entry, Line, Order
+from sage_dask.scheduling.queue import Entry, Lane, Line, Order
 from sage_dask.scheduling.reservation import Reservations
 from sage_dask.scheduling.servers import Servers
-from sage_dask.scheduling.statistics import Start
+from sage_dask.scheduling.statistics import Decision, Start
+from sage_dask.scheduling.waits import GATE, NODE, POLICY, SCHEDULING, between
+
+# Decisions that are kept to be looked at.
+_LATEST = 64
 
 
 class Rounds(Books):
@@ -48,11 +52,15 @@ class Rounds(Books):
         self._decisions: Counter[str] = Counter()
         self._num_decisions = 0
         self._num_reserved = 0
+        self._latest: deque[Decision] = deque(maxlen=_LATEST)
+        self._held_lanes: set[Lane] = set()
+        """Lanes whose clocks may have been stopped by their job."""
 
     def _decide_all(self, starts: list[Start], now_s: float) -> None:
         if not self.queue:
             # What changed of nodes and jobs can wait until it matters.
             self._reservations.clear()
+            self._note_waits(now_s)
             return
         self._forget_waits()
         for job in self._changed_jobs:
@@ -64,6 +72,30 @@ class Rounds(Books):
             self._decide(line, line.head, starts, now_s)
         if self.queue and self._reserve(now_s):
             self._serve_reservation(starts, now_s)
+        self._note_waits(now_s)
+
+    def _note_waits(self, now_s: float) -> None:
+        """Have the clocks say what tasks wait for from now on."""
+        for line in self.queue.lines.values():
+            line.clock.turn(self._waits_for(line), now_s)
+        restricted = {
+            lane for job in self.jobs if job.is_restricted for lane in self.queue.lanes_of(job.name)
+        }
+        for lane in restricted | self._held_lanes:
+            is_held = lane in restricted and lane.job.name not in lane.line.lanes and lane.size > 0
+            lane.hold_back(is_held, now_s)
+        self._held_lanes = restricted
+
+    def _waits_for(self, line: Line) -> str:
+        """Return what a line's tasks wait for, after a round."""
+        gates, endpoints = line.demand.gates, line.demand.endpoints
+        if not line.lanes:
+            return SCHEDULING
+        if line.wait is not None:
+            return POLICY
+        if not self.gates.have_room(gates) or (endpoints and not self.backlog.has_room(endpoints)):
+            return GATE
+        return NODE if not line.pool.ranked else POLICY
 
     def _reserve(self, now_s: float) -> bool:
         """Keep a place for the first of the lines that have been blocked since their turn came."""
@@ -186,10 +218,12 @@ class Rounds(Books):
         charged_s = self.nodes.take(worker, task, self._num_decisions, now_s)
         self._open(Lease(task, worker.address, worker.node, now_s, charged_s), job)
         entry.lane.line.blocked_since_s = None
+        waits = between(entry.mark, entry.lane.waited(now_s))
         self.queue.remove(task.key)
         self.stories.add(task.key, now_s, f"started on {worker.node}", reason)
         # Told before nodes are ranked again: a policy that raises there must not swallow a start.
-        starts.append(Start(task.key, worker.address, worker.node, reason))
+        starts.append(Start(task.key, worker.address, worker.node, reason, waits))
+        self._latest.append(Decision(now_s, task.key, task.job, task.stage, worker.node, reason))
         if self.nodes[worker.node].in_flight == 1:
             # Whoever was to wait until a node is open has one now.
             self._forget_waits()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sage_dask.scheduling.gate import GateStatistics
@@ -18,6 +18,21 @@ class Start:
     key: Key
     worker: str
     """Address of the process."""
+    node: str
+    reason: str
+    waits: Mapping[str, float]
+    """What it has waited for, in seconds by the names in ``spent``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A start, as people look at it later."""
+
+    at_s: float
+    """By the shell's clock."""
+    key: Key
+    job: str
+    stage: str
     node: str
     reason: str
 
@@ -65,6 +80,10 @@ class DispatcherStatistics:
     num_policy_errors: int
     decisions: Mapping[str, int]
     """By policy."""
+    latest: Sequence[Decision]
+    """The last few, the latest last."""
+    paused: Sequence[str]
+    """Jobs that start nothing until they are resumed."""
     gates: Mapping[str, GateStatistics]
     servers: Mapping[str, ServerStatistics]
     """By endpoint."""

@@ -12,7 +12,7 @@ import pytest
 
 from sage_dask import Pipeline, StopRun
 from sage_dask.errors import PlanError, RunError, SinkError, SourceError, TooManyFailuresError
-from sage_dask.events import read_events
+from sage_dask.event_file import read_events
 from sage_dask.finished import InputChangedError
 from sage_dask.journal.lock import holder
 from sage_dask.operators import Generate, ReadJsonl, WriteJsonl

@@ -18,7 +18,7 @@ from sage_dask import (
     StopRun,
 )
 from sage_dask.errors import PlanError, RunError, SetupError, SinkError, SourceError
-from sage_dask.events import read_events
+from sage_dask.event_file import read_events
 from sage_dask.options import RunOptions
 from sage_dask.runner import LocalRunner
 from sage_dask.stage import Source

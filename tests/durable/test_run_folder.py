@@ -14,13 +14,8 @@ from sage_dask.durable.run_folder import (
     taken_back,
 )
 from sage_dask.errors import PlanError, RunError
-from sage_dask.events import (
-    BatchCommitted,
-    JobFinished,
-    RecordsTakenBack,
-    event_line,
-    read_events,
-)
+from sage_dask.event_file import read_events
+from sage_dask.events import BatchCommitted, JobFinished, RecordsTakenBack, event_line
 from sage_dask.finished import InputChangedError
 from sage_dask.journal.codec import digest
 from sage_dask.journal.entries import Group

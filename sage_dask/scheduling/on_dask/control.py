@@ -12,6 +12,7 @@ from distributed.protocol import pickle
 
 from sage_dask.errors import RunError, SageError
 from sage_dask.scheduling.dispatcher import OnPolicyError
+from sage_dask.scheduling.on_dask.arrivals import Arrivals
 from sage_dask.scheduling.on_dask.keeping import TOPIC
 from sage_dask.scheduling.on_dask.plugin import DispatchPlugin
 from sage_dask.scheduling.on_dask.remote import HANDLER, Story
@@ -53,6 +54,7 @@ class SchedulerControl:
             # Client and scheduler are of one release, and nobody listens to the scheduler yet.
             _log(notice)
         self._client.register_plugin(DispatchPlugin(settings))
+        self._client.register_plugin(Arrivals())
 
     @property
     def is_started(self) -> bool:

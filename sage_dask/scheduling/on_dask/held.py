@@ -8,7 +8,7 @@ all the time, from where it is read when it counts and restored when we leave.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +16,10 @@ from distributed.scheduler import Scheduler, TaskState, WorkerState
 
 from sage_dask.nodes import NODE, node_name
 from sage_dask.schedule import SAGE, finite, job_name
+from sage_dask.scheduling.on_dask.wire import PLACED
+from sage_dask.scheduling.statistics import Start
 from sage_dask.scheduling.view import Demand, TaskView, demand
+from sage_dask.spent import LOST, SCHEDULING
 
 _HELD = "sage://held"
 
@@ -36,6 +39,31 @@ class Held:
     requests: int
     priority: float
     arrived_s: float
+    waits: dict[str, float] = field(default_factory=dict)
+    """What it has waited for so far, over all its tries."""
+
+    def place(self, start: Start, decided_s: float, now_s: float) -> None:
+        """Let the task go to a worker, and tell that worker why and after what waits.
+
+        Args:
+            start: The decision.
+            decided_s: The time that the dispatcher was told.
+            now_s: When it is carried out.
+        """
+        for what, seconds in start.waits.items():
+            self._add(what, seconds)
+        self._add(SCHEDULING, now_s - decided_s)
+        told = {"waits": dict(self.waits), "reason": start.reason}
+        # A dict of its own: those that Dask makes are of one task, but who else holds them?
+        self.state.annotations = {**(self.state.annotations or {}), PLACED: told}
+        pin(self.state, start.worker)
+
+    def lost(self, seconds: float) -> None:
+        """Note a try that came to nothing."""
+        self._add(LOST, seconds)
+
+    def _add(self, what: str, seconds: float) -> None:
+        self.waits[what] = self.waits.get(what, 0.0) + seconds
 
     def view(self, scheduler: Scheduler, now_s: float) -> TaskView:
         """Return the task as the dispatcher sees it when its inputs are there."""

@@ -109,6 +109,8 @@ class Keeping:
         hold(task.state)
         if lease is None:
             return
+        if finish != "memory":
+            task.lost(now_s - lease.started_s)
         if lease.worker not in self.scheduler.workers:
             self.dispatcher.task_ended(key, now_s, how="lost with its worker")
         elif finish == "memory":

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from distributed.protocol import pickle
 
 from sage_dask.errors import RunError, SageError
-from sage_dask.scheduling.on_dask.held import Held, hold, pin
+from sage_dask.scheduling.on_dask.held import Held, hold
 from sage_dask.scheduling.on_dask.keeping import Keeping
 from sage_dask.scheduling.on_dask.traffic import Traffic
 from sage_dask.scheduling.statistics import Start
@@ -101,7 +101,7 @@ class Placing(Keeping):
     def _start(self, starts: Sequence[Start], now_s: float) -> None:
         """Carry out decisions; one that has become impossible is taken back."""
         for start in starts:
-            pin(self._tasks[start.key].state, start.worker)
+            self._tasks[start.key].place(start, now_s, time.monotonic())
         # Dask takes recommendations from the end.
         recommended = {start.key: "processing" for start in reversed(starts)}
         self.scheduler.transitions(recommended, stimulus("dispatch"))

@@ -1,4 +1,4 @@
-"""How workers and the scheduler call what they tell each other of requests to model servers."""
+"""How workers and the scheduler call what they tell each other of requests and of tasks."""
 
 from __future__ import annotations
 
@@ -12,3 +12,7 @@ ALLOT = "sage-dask-allot"
 
 # Events of this topic tell clients how the servers are doing.
 SERVERS = "sage-dask-servers"
+
+# Annotation of a task that was placed: what it waited for, in seconds by the names in ``spent``,
+# and why it is where it is.  Dask passes annotations on to the worker.
+PLACED = "sage_placed"
