@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeAlias, get_args
 
+from sage_dask.endpoint.call_times import CallTimes
 from sage_dask.endpoint.usage import Usage
 from sage_dask.record import StageTiming, TaskTiming
 
@@ -196,11 +197,30 @@ def _task_timing(
 
 
 def _stage_row(timing: StageTiming) -> Sequence[Any]:
-    """Return a timing as a list; without usage it is what it was before there was any."""
-    return [*timing[:-1], timing.usage.as_dict()] if timing.usage else timing[:-1]
+    """Return a timing as a list, without the sums at its end that are empty.
+
+    So it reads as before there were any sums, in versions of that time, too.
+    """
+    *plain, usage, calls = timing
+    sums = [each.as_dict() if each else {} for each in (usage, calls)]
+    while sums and not sums[-1]:
+        sums.pop()
+    return [*plain, *sums]
 
 
 def _stage_timing(
-    stage: str, seconds: float, came: int, went: int, usage: Mapping[str, Any] | None = None
+    stage: str,
+    seconds: float,
+    came: int,
+    went: int,
+    usage: Mapping[str, Any] | None = None,
+    calls: Mapping[str, Any] | None = None,
 ) -> StageTiming:
-    return StageTiming(stage, seconds, came, went, Usage.from_dict(usage) if usage else None)
+    return StageTiming(
+        stage,
+        seconds,
+        came,
+        went,
+        Usage.from_dict(usage) if usage else None,
+        CallTimes.from_dict(calls) if calls else None,
+    )

@@ -151,8 +151,8 @@ class TaskExecutor:
             with working(context()) as requests:
                 batch = await apply_stage(stage, operator, batch, wait)
             seconds = self._clock() - stage_started
-            usage = requests.usage or None
-            timings.append(StageTiming(stage.name, seconds, records_in, len(batch), usage))
+            spent = (requests.usage or None, requests.calls or None)
+            timings.append(StageTiming(stage.name, seconds, records_in, len(batch), *spent))
         seconds = self._clock() - started
         batch.tasks.append(TaskTiming(self.name, node, seconds, setup_seconds, tuple(timings)))
         return batch

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from sage_dask.endpoint.call_times import CallTimes
 from sage_dask.endpoint.usage import Usage
 
 Record: TypeAlias = dict[str, Any]
@@ -81,6 +82,8 @@ class StageTiming(NamedTuple):
     records_out: int
     usage: Usage | None = None
     """What its requests cost; None or empty where it sent none."""
+    calls: CallTimes | None = None
+    """Where the time of its calls to a model server went; None or empty where it made none."""
 
 
 class TaskTiming(NamedTuple):

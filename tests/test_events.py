@@ -7,6 +7,7 @@ import resource
 
 import pytest
 
+from sage_dask.endpoint.call_times import CallTimes
 from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import RunError, SageError
 from sage_dask.event_file import EventFile, read_events
@@ -50,29 +51,51 @@ def test_events_come_back_from_their_file(tmp_path):
     assert list(read_events(path)) == EVENTS
 
 
-def test_usage_comes_back_from_its_file(tmp_path):
-    """What a stage's requests cost is kept with its timing, to the last hundredth."""
+USAGE = Usage(requests=5, retries=1, prompt_tokens=70, completion_tokens=9, cost=0.25)
+CALLS = CallTimes(calls=4, turn_s=0.1, sent_s=1 / 3, told=4, queue_s=1e-7)
+
+
+def committed(*sums, num_out=4):
+    """Return the commit of a batch, the only stage of which has such sums."""
+    timing = StageTiming("a", 1.5, 4, num_out, *sums)
+    task = TaskTiming("a", "node-0", 2.0, 0.0, (timing,))
+    return BatchCommitted(0, 4, 4, 0, 0, 0, 0.5, 2.0, [task], {})
+
+
+@pytest.mark.parametrize("calls", [None, CALLS])
+@pytest.mark.parametrize("usage", [None, USAGE])
+def test_the_sums_of_a_stage_come_back_from_their_file(tmp_path, usage, calls):
+    """What its requests cost and where the time of its calls went, to the last bit."""
     path = tmp_path / "events.jsonl"
-    usage = Usage(requests=5, retries=1, prompt_tokens=70, completion_tokens=9, cost=0.25)
-    timing = TaskTiming("a", "node-0", 2.0, 0.0, (StageTiming("a", 1.5, 4, 4, usage),))
-    event = BatchCommitted(0, 4, 4, 0, 0, 0, 0.5, 2.0, [timing], {})
+    event = committed(usage, calls)
     write(path, [event])
 
     assert list(read_events(path)) == [event]
 
 
-@pytest.mark.parametrize("usage", [None, Usage()])
-def test_a_stage_without_requests_is_written_as_it_always_was(tmp_path, usage):
-    """Usage stands in the file only where there is any, so both versions read such a file."""
+@pytest.mark.parametrize("num_out", [4, 0])
+@pytest.mark.parametrize("sums", [(), (Usage(),), (None, None), (Usage(), CallTimes())], ids=str)
+def test_a_stage_without_requests_is_written_as_it_always_was(tmp_path, sums, num_out):
+    """Sums stand in the file only where there are any, so all versions read such a file."""
     path = tmp_path / "events.jsonl"
-    timing = TaskTiming("a", "node-0", 2.0, 0.0, (StageTiming("a", 1.5, 4, 4, usage),))
-    write(path, [BatchCommitted(0, 4, 4, 0, 0, 0, 0.5, 2.0, [timing], {})])
+    write(path, [committed(*sums, num_out=num_out)])
 
     (row,) = [json.loads(line) for line in path.read_text().splitlines()]
     (read,) = read_events(path)
 
-    assert row["tasks"] == [["a", "node-0", 2.0, 0.0, [["a", 1.5, 4, 4]]]]
-    assert read.tasks[0].stages == (StageTiming("a", 1.5, 4, 4),)
+    assert row["tasks"] == [["a", "node-0", 2.0, 0.0, [["a", 1.5, 4, num_out]]]]
+    assert read.tasks[0].stages == (StageTiming("a", 1.5, 4, num_out),)
+
+
+def test_a_stage_without_calls_is_written_as_before_there_were_any(tmp_path):
+    """A line of a version that knew of usage alone is what is written now, and is read."""
+    path = tmp_path / "events.jsonl"
+    write(path, [committed(USAGE)])
+
+    (row,) = [json.loads(line) for line in path.read_text().splitlines()]
+
+    assert row["tasks"][0][-1] == [["a", 1.5, 4, 4, USAGE.as_dict()]]
+    assert list(read_events(path)) == [committed(USAGE)]
 
 
 def test_a_torn_last_line_is_left_out(tmp_path):

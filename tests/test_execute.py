@@ -10,10 +10,12 @@ import cloudpickle
 import pytest
 
 from sage_dask import aio
+from sage_dask.cluster.timed_server import TimedServer
 from sage_dask.endpoint.context import RequestContext, current
 from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import PlanError, RunError, SetupError
 from sage_dask.execute import TaskExecutor
+from sage_dask.operators import Generate
 from sage_dask.operators.basic import Filter
 from sage_dask.plan import StagePlan
 from sage_dask.record import Batch
@@ -188,6 +190,31 @@ def test_what_a_stage_spends_stands_beside_its_time():
 
     assert [timing.usage.requests for timing in batch.tasks[0].stages] == [3, 3]
     assert len(made) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_where_the_calls_of_a_stage_spent_their_time_stands_beside_it(tmp_path, stream):
+    """All sums of the batch: ours, and the server's as each record has them; none from a cache."""
+    with TimedServer(latency_s=0.01, seats=2, request_metrics=True) as server:
+        ask = Generate(
+            server.endpoint, "timed", max_tokens=4, temperature=0, stream=stream,
+            cache=str(tmp_path / "cache.db"), prompt="x",
+        )  # fmt: skip
+        executor = TaskExecutor(StagePlan((Stage("ask", ask), Stage("after", Filter(bool)))))
+        asked, cached = (executor.run(batch_of("a", "b", "c"), node="n") for _ in range(2))
+        executor.teardown()
+
+    calls = asked.tasks[0].stages[0].calls
+    metas = [record["answer_meta"] for record in asked.records]
+    assert (calls.calls, calls.told, calls.backoff_s) == (3, 3, 0.0)
+    assert calls.told_sent_s == pytest.approx(sum(meta["latency_s"] for meta in metas))
+    for name in ("queue_s", "first_token_s", "generation_s"):
+        assert getattr(calls, name) == pytest.approx(sum(meta[name] for meta in metas))
+    assert calls.first_token_s + calls.generation_s == pytest.approx(3 * 0.01)
+    assert calls.queue_s <= calls.told_sent_s <= calls.sent_s
+    assert asked.tasks[0].stages[1].calls is None
+    assert cached.tasks[0].stages[0].usage.cache_hits == 3
+    assert cached.tasks[0].stages[0].calls is None
 
 
 class CancelsItself(Operator):

@@ -33,7 +33,7 @@ Exit codes:
 # What a timed server would not feel.
 _OF_VLLM = (
     *("vllm_words", "device", "python", "log", "max_num_seqs", "max_num_queued_reqs"),
-    *("priorities", "request_metrics"),
+    "priorities",
 )
 
 
@@ -96,7 +96,7 @@ _OF_VLLM = (
     help="Most requests in the server; others are told to come back (503).",
 )
 @click.option("--priorities", is_flag=True, help="Let requests carry a priority.")
-@click.option("--request-metrics", is_flag=True, help="Have answers say how long they waited.")
+@click.option("--request-metrics", is_flag=True, help="Have answers say how long they took.")
 @timed_flags
 def serve(words: tuple[str, ...], tiny: str | None, timed: bool, **given: Any) -> None:
     """Serve MODEL with vLLM under OpenAI's protocol, until Ctrl-C.

@@ -59,6 +59,9 @@ _FLAGS: tuple[tuple[str, str, Any, str], ...] = (
 
 NAMES = frozenset(name for name, *_ in _FLAGS)
 
+# Options under flags that a real server has, too.
+SHARED = frozenset({"max_model_len", "request_metrics"})
+
 
 def timed_flags(command: F) -> F:
     """Add the flags to a command; those that are not given are None."""
@@ -78,7 +81,7 @@ def timed_options(
     """
     from sage_dask.cluster.timed_server.options import TimedOptions
 
-    named = {*NAMES, "max_model_len"}
+    named = {*NAMES, *SHARED}
     said = {name: value for name, value in given.items() if name in named and value is not None}
     if model is not None:
         said["model"] = model

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from sage_dask import failpoint
 from sage_dask.endpoint.address import check_endpoint
 from sage_dask.endpoint.breaker import RequestOutcome
+from sage_dask.endpoint.call_times import CallWatch, told_times
 from sage_dask.endpoint.context import RequestContext, current
 from sage_dask.endpoint.deadlines import Deadlines
 from sage_dask.endpoint.failure import Broken, Busy, Failure, Unreachable
@@ -90,7 +91,7 @@ class Caller:
             max_outage_s: How long calls wait for servers that are down or busy.
             requests_per_minute: Rate limit of the account, of which ``RequestSlots.share`` is ours.
             tokens_per_minute: The same for tokens, in both directions.
-            clock: Time in seconds, for latencies and rates.
+            clock: Time in seconds, for rates and for what calls spend their time on.
             sleep: What waits between tries.
             jitter: Returns random numbers in [0, 1).
 
@@ -148,12 +149,14 @@ class Caller:
         request = Request.of(path, body, stream=stream, name=request_id)
         context.slots.entered(context.task)
         self._calls += 1
+        watch = CallWatch(context.calls, self._clock)
         answer = None
         try:
             tries = Tries(self._limits, self._budget, body.get("model"))
-            answer = await self._answer(context, request, tries, prefix, tokens)
+            answer = await self._answer(context, request, tries, watch, prefix, tokens)
             return answer
         finally:
+            watch.end()
             self._calls -= 1
             self._failed += answer is None
             context.slots.left(context.task)
@@ -171,6 +174,7 @@ class Caller:
         context: RequestContext,
         request: Request,
         tries: Tries,
+        watch: CallWatch,
         prefix: str | None,
         tokens: int,
     ) -> Answer:
@@ -183,8 +187,10 @@ class Caller:
             self._sent += 1
             context.usage.requests += 1
             context.usage.retries += tries.sent > 1
-            outcome, latency_s = await self._send(slot, request, tries.sent)
+            watch.begin("sent_s")
+            outcome, latency_s = await self._send(slot, request, tries.sent, watch)
             if isinstance(outcome, Reply):
+                context.calls.note_answer(latency_s, told_times(outcome.body))
                 self._rate.correct(tokens, _tokens_used(outcome.body, tokens))
                 return Answer(outcome.body, slot.endpoint, latency_s, tries.sent)
             if not isinstance(outcome, Broken):
@@ -198,16 +204,17 @@ class Caller:
                 others_answered=self._answered > answered,
                 jitter=self._jitter(),
             )
+            watch.begin("backoff_s")
             await self._sleep(wait_s)
+            watch.begin("turn_s")
 
     async def _send(
-        self, slot: Slot, request: Request, number: int
+        self, slot: Slot, request: Request, number: int, watch: CallWatch
     ) -> tuple[Reply | Failure, float]:
         """Send once, and give the slot back however that ends; return the latency too."""
         outcome: RequestOutcome = "cancelled"
         latency_s = 0.0
         said = ""
-        started_s = self._clock()
         try:
             failpoint.reach("call")
             result = await self._transport.post(
@@ -218,7 +225,7 @@ class Caller:
                 answered_before=slot.endpoint in self._answered_before,
             )
             failpoint.reach("answer")
-            latency_s = self._clock() - started_s
+            latency_s = watch.seconds
             outcome, said = _outcome(result)
         finally:
             slot.release(outcome, latency_s, said)

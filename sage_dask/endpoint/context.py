@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from sage_dask.endpoint.call_times import CallTimes
 from sage_dask.endpoint.slots import RequestSlots
 from sage_dask.endpoint.usage import Usage
 
@@ -27,6 +28,8 @@ class RequestContext:
     """Key of the task that the batch is worked on in."""
     usage: Usage = field(default_factory=Usage)
     """What the stage's requests cost so far."""
+    calls: CallTimes = field(default_factory=CallTimes)
+    """Where the time of those of the stage's calls went that have ended, and of others so far."""
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("sage_dask_request_context", default=None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+
+from sage_dask.endpoint.sums import Sums
 
 
 @dataclass(slots=True)
-class Usage:
+class Usage(Sums):
     """Requests and tokens of one answer, stage or job."""
 
     requests: int = 0
@@ -28,20 +28,3 @@ class Usage:
     def tokens(self) -> int:
         """Tokens in both directions."""
         return self.prompt_tokens + self.completion_tokens
-
-    def add(self, other: Usage) -> None:
-        """Count what another counted."""
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
-
-    def as_dict(self) -> dict[str, float]:
-        """Return the counts that are not zero."""
-        return {each.name: value for each in fields(self) if (value := getattr(self, each.name))}
-
-    @classmethod
-    def from_dict(cls, counts: Mapping[str, Any]) -> Usage:
-        """Return the counts of a dict made by ``as_dict``."""
-        return cls(**counts)
-
-    def __bool__(self) -> bool:
-        return bool(self.as_dict())

@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from sage_dask.cli.timed_flags import NAMES, timed_options
+from sage_dask.cli.timed_flags import NAMES, SHARED, timed_options
 from sage_dask.cluster.tiny_model import SHAPES
 from tests.cluster.fake_vllm import install_fake_vllm
 
@@ -56,7 +56,7 @@ def models_at(endpoint):
         (["org-model", "--cpu"], "org-model"),
         (["--tiny", "--cpu"], "random-qwen2-tiny-"),
         (["--tiny", "small", "--cpu", "--", "--seed", "7"], "random-qwen2-small-"),
-        (["--timed", "--seats", "2", "--latency", "0.1", "--name", "mine"], "mine"),
+        (["--timed", "--seats", "2", "--request-metrics", "--name", "mine"], "mine"),
     ],
     ids=["model", "tiny", "tiny with words", "timed"],
 )
@@ -138,12 +138,11 @@ def test_flags_become_options():
 
     from sage_dask.cluster.timed_server.options import TimedOptions
 
-    options = timed_options({"seats": 3, "seed": None}, model="mine", api_key="key")
+    given = {"seats": 3, "seed": None, "request_metrics": True, "max_num_seqs": 9}
+    options = timed_options(given, model="mine", api_key="key")
 
-    assert options == TimedOptions(seats=3, model="mine", api_key="key")
-    # These three are flags of a real server, too.
-    shared = {"model", "api_key", "max_model_len"}
-    assert {field.name for field in fields(TimedOptions)} == NAMES | shared
+    assert options == TimedOptions(seats=3, request_metrics=True, model="mine", api_key="key")
+    assert {field.name for field in fields(TimedOptions)} == NAMES | SHARED | {"model", "api_key"}
 
 
 def test_the_sizes_on_offer_are_those_there_are(cli):

@@ -3,8 +3,8 @@
 The timed server is always asked.  A real one is asked where the environment
 variable SAGE_DASK_VLLM_ENDPOINT has its base URL, such as
 ``http://127.0.0.1:8000/v1``, and SAGE_DASK_VLLM_MODEL the name of its model, which
-should have a context of 2,048 tokens or so.  What is listed here is what clients
-and the gate rely on.
+should have a context of 2,048 tokens or so and be started with ``--request-metrics``.
+What is listed here is what clients and the gate rely on.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def _parsed(kind: str | None, content: bytes) -> Any:
 @pytest.fixture(scope="module")
 def timed():
     """Lend a timed server of the tiny model's size."""
-    with TimedServer(model="tiny", step_s=0.001, max_model_len=2048) as server:
+    options = {"model": "tiny", "max_model_len": 2048, "request_metrics": True}
+    with TimedServer(**options, step_s=0.001) as server:
         yield Server(server.url, "tiny")
 
 
@@ -197,6 +198,23 @@ def test_a_streamed_chat_has_the_events_of_vllm(server):
     assert reasons[-1] in ("length", "stop")
     assert closing["choices"] == []
     assert closing["usage"].keys() >= USAGE
+
+
+TIMES = {"queue_time_ms", "time_to_first_token_ms", "generation_time_ms"}
+
+
+@pytest.mark.parametrize("is_chat", [True, False])
+def test_an_answer_tells_where_its_time_went(server, is_chat):
+    """In a whole answer, and in the event of a stream that tells the usage; not of several."""
+    ask = server.chat if is_chat else server.complete
+    whole, several = ask()["metrics"], ask(n=2)["metrics"]
+    *events, closing = ask(stream=True, stream_options={"include_usage": True})
+
+    assert whole.keys() >= TIMES | {"mean_itl_ms", "tokens_per_second"}
+    assert closing["metrics"].keys() >= TIMES
+    assert all(whole[name] >= 0 and closing["metrics"][name] >= 0 for name in TIMES)
+    assert several is None
+    assert not any(event.get("metrics") for event in events)
 
 
 def test_a_streamed_completion_has_the_events_of_vllm(server):

@@ -9,7 +9,10 @@ import pytest
 
 from sage_dask import Collect, FromIterable, Pipeline
 from sage_dask.cluster.timed_server import TimedServer
+from sage_dask.durable.run_folder import EVENTS
+from sage_dask.endpoint.call_times import CallTimes
 from sage_dask.errors import StopRun
+from sage_dask.events import read_events
 from sage_dask.operators import Generate
 
 
@@ -47,6 +50,21 @@ def test_every_record_is_asked_once(on, server):
     assert report.num_written == report.usage.requests == 100
     assert set(received.values()) == set(answered.values()) == {1}
     assert all(record["answer"] for record in pipeline.output.records)
+
+
+def test_where_the_time_of_calls_went_comes_back_with_each_batch(on, tmp_path):
+    """Every call is in the events of the run once, with what its server told of it."""
+    with TimedServer(seats=2, latency_s=0.01, request_metrics=True) as server:
+        asking(server.endpoint, num_records=20).run(on, run_dir=tmp_path / "run")
+
+    total = CallTimes()
+    for event in read_events(tmp_path / "run" / EVENTS):
+        for task in getattr(event, "tasks", ()):
+            for timing in task.stages:
+                total.add(timing.calls or CallTimes())
+    assert (total.calls, total.told) == (20, 20)
+    assert total.first_token_s + total.generation_s == pytest.approx(20 * 0.01)
+    assert 0 < total.told_sent_s <= total.sent_s
 
 
 @pytest.mark.parametrize("by", ["operator", "run"])

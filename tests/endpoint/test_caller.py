@@ -9,12 +9,14 @@ import pickle
 import socket
 import time
 import traceback
+from contextlib import contextmanager
 
 import pytest
 from aiohttp import web
 
 from sage_dask import aio
 from sage_dask.completion import Completion, CompletionError
+from sage_dask.endpoint.call_times import CallTimes
 from sage_dask.endpoint.caller import Answer, Caller, CallerStatistics
 from sage_dask.endpoint.context import RequestContext, working
 from sage_dask.endpoint.deadlines import Deadlines
@@ -122,6 +124,141 @@ def test_latency_is_that_of_the_try_that_answered(connect, context, clock):
 
     assert clock() == 0.5
     assert answer.latency_s == 0.0
+
+
+class Slow:
+    """Answers after a while of the fake clock, or breaks then, as often as it is told."""
+
+    def __init__(self, clock, *, seconds, times_broken=0):
+        self.clock = clock
+        self.seconds = seconds
+        self.times_broken = times_broken
+
+    async def complete(self, prompt):
+        self.clock.advance(self.seconds)
+        self.times_broken -= 1
+        if self.times_broken >= 0:
+            raise RuntimeError("planted")  # The server makes a 500 of it.
+        return Completion("late", "slow")
+
+
+def test_a_call_that_is_answered_at_once_spends_its_time_being_sent(connect, context, clock):
+    """There is nothing else in it."""
+    with FakeChatServer(model=Slow(clock, seconds=3.0)) as server:
+        ask(connect(server), context)
+
+    assert context.calls == CallTimes(calls=1, sent_s=3.0)
+
+
+def test_the_tries_of_a_call_and_what_lies_between_them_are_its_time(connect, context, clock):
+    """Turned away, broken, answered: the tries are sent time, and the waits are backoff."""
+    with FakeChatServer([Fault(503)], model=Slow(clock, seconds=3.0, times_broken=1)) as server:
+        ask(connect(server), context)
+
+    assert context.calls == CallTimes(calls=1, sent_s=6.0, backoff_s=0.5 + 1.0)
+    assert context.calls.sent_s + context.calls.backoff_s == clock()
+
+
+def test_a_call_that_fails_has_spent_its_time_too(connect, context, clock):
+    """No backoff follows the last try."""
+    with (
+        FakeChatServer(model=Slow(clock, seconds=3.0, times_broken=9)) as server,
+        pytest.raises(CompletionError),
+    ):
+        ask(connect(server, attempts=2), context)
+
+    assert context.calls == CallTimes(calls=1, sent_s=6.0, backoff_s=0.5)
+
+
+def test_waiting_for_the_rate_limit_or_a_quota_is_waiting_for_a_turn(connect, context, clock):
+    """A wish of the server's that concerns all records holds the next call back as well."""
+    wish = Fault(429, headers={"Retry-After": "500"})
+    with FakeChatServer([wish]) as server:
+        caller = connect(server)
+        ask(caller, context)
+        assert context.calls == CallTimes(calls=1, turn_s=499.5, backoff_s=0.5)
+
+        limited = connect(server, requests_per_minute=6)
+        for _ in range(2):
+            ask(limited, context)
+
+    assert context.calls.turn_s - 499.5 == pytest.approx(10.0, abs=0.3)
+    assert context.calls.turn_s + context.calls.backoff_s == pytest.approx(clock())
+    assert (context.calls.calls, context.calls.sent_s) == (3, 0.0)
+
+
+def test_a_call_that_stops_the_run_is_counted(connect, context):
+    """Also where it never came to be sent."""
+    with FakeChatServer([Fault(429, headers={"Retry-After": "86400"})]) as server:
+        caller = connect(server)
+        for _ in range(2):
+            with pytest.raises(StopRun):
+                ask(caller, context)
+
+    assert context.calls == CallTimes(calls=2, backoff_s=0.5)
+
+
+METRICS = {"queue_time_ms": 1500.0, "time_to_first_token_ms": 250.0, "generation_time_ms": 1000.0}
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_what_a_server_tells_of_its_time_is_summed(connect, context, wire, is_streamed):
+    """In a whole answer, or in the event that ends a stream; other answers count for nothing."""
+    choice = {"index": 0, "finish_reason": "stop"}
+    message = {"role": "assistant", "content": "ok"}
+    if is_streamed:
+        chunk = {"object": "chat.completion.chunk"}
+        events = [
+            {**chunk, "choices": [{**choice, "delta": message}]},
+            {**chunk, "choices": [], "usage": {"total_tokens": 2}, "metrics": METRICS},
+            "[DONE]",
+        ]
+        script = [wire.stream_head(), *map(wire.event, events), wire.last_chunk]
+    else:
+        script = [wire.whole({"choices": [{**choice, "message": message}], "metrics": METRICS})]
+    server = wire.serve([wire.whole("", "503 X")], script)
+    caller = connect(server)
+
+    told = ask(caller, context, stream=is_streamed)
+    untold = ask(caller, context, stream=is_streamed)
+
+    assert (told.attempts, told.body["metrics"]) == (2, METRICS)
+    assert "metrics" not in untold.body
+    assert context.calls == CallTimes(
+        calls=2, backoff_s=0.5, told=1, queue_s=1.5, first_token_s=0.25, generation_s=1.0
+    )
+
+
+def test_the_share_of_an_answer_that_tells_is_its_own_try(connect, context, clock):
+    """Tries that failed before it, and their backoff, are not held against the server's times."""
+    answer = {"choices": [{"message": {"content": "ok"}}], "metrics": METRICS}
+
+    async def respond(request):
+        clock.advance(3.0)
+        return web.json_response(answer) if clock() > 5.0 else web.Response(status=503)
+
+    with served(respond) as endpoint:
+        ask(connect(endpoint), context)
+
+    assert (context.calls.sent_s, context.calls.told_sent_s) == (6.0, 3.0)
+
+
+@contextmanager
+def served(respond):
+    """Serve chat completions with a handler, and give the endpoint."""
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", respond)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+
+    async def start():
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+
+    try:
+        yield aio.run(start())
+    finally:
+        aio.run(runner.cleanup())
 
 
 def test_retry_after_is_honoured(connect, context, clock):
@@ -422,9 +559,12 @@ def test_a_share_slows_a_process_down(connect, context, clock):
     assert clock() == pytest.approx(4.0, abs=0.6)
 
 
-@pytest.mark.parametrize("state", ["in flight", "waiting for a slot", "backing off"])
-def test_a_cancelled_call_leaves_nothing_behind(connect, context, state):
-    """Wherever it is cancelled, its slot is free again and nobody counts it any more."""
+@pytest.mark.parametrize(
+    ("state", "part"),
+    [("in flight", "sent_s"), ("waiting for a slot", "turn_s"), ("backing off", "backoff_s")],
+)
+def test_a_cancelled_call_leaves_nothing_behind(connect, context, clock, state, part):
+    """Wherever it is cancelled, its slot is free, nobody counts it any more, and its time is."""
     asleep = asyncio.Event()
 
     async def sleep(seconds):
@@ -440,6 +580,7 @@ def test_a_cancelled_call_leaves_nothing_behind(connect, context, state):
         else:
             while not (server.requests if state == "in flight" else _waiting(context)):
                 await asyncio.sleep(0)
+        clock.advance(5.0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         return task.cancelled()
@@ -450,6 +591,7 @@ def test_a_cancelled_call_leaves_nothing_behind(connect, context, state):
         assert aio.run(cancelled(caller, server))
 
     assert caller.statistics() == CallerStatistics(0, 0, 1, 0 if "slot" in state else 1)
+    assert context.calls == CallTimes(calls=1, **{part: 5.0})
 
 
 def _waiting(context):

@@ -62,6 +62,14 @@ def test_a_chat_stream_adds_up_to_a_chat_completion():
     }
 
 
+def test_what_the_last_event_tells_of_the_server_s_time_is_in_the_body():
+    """Beside the usage, after every choice has ended, as vLLM sends it."""
+    metrics = {"queue_time_ms": 1.5, "time_to_first_token_ms": 20.0}
+    events = [*CHAT[:-1], {**CHAT[-1], "metrics": metrics}]
+
+    assert assembled(encoded(*events)).body()["metrics"] == metrics
+
+
 @given(st.lists(st.integers(0, 600)), st.sampled_from(["\n", "\r\n"]))
 @example(list(range(1_000)), "\r\n")
 def test_it_does_not_matter_where_the_bytes_are_cut(cuts, newline):

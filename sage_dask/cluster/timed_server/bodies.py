@@ -10,6 +10,7 @@ from typing import Any
 
 from sage_dask.cluster.timed_server.asking import Ask
 from sage_dask.cluster.timed_server.options import TimedOptions
+from sage_dask.cluster.timed_server.work import Finished
 from sage_dask.cluster.timed_server.writing import Answer, logprobs_of
 from sage_dask.version import __version__
 
@@ -22,12 +23,10 @@ _MESSAGE_EXTRAS: Mapping[str, Any] = dict.fromkeys(
 _CHAT_EXTRAS: Mapping[str, Any] = dict.fromkeys(
     (
         *("prompt_logprobs", "prompt_token_ids", "prompt_text"),
-        *("kv_transfer_params", "ec_transfer_params", "metrics"),
+        *("kv_transfer_params", "ec_transfer_params"),
     )
 )
-_PLAIN_EXTRAS: Mapping[str, Any] = dict.fromkeys(
-    ("kv_transfer_params", "ec_transfer_params", "metrics")
-)
+_PLAIN_EXTRAS: Mapping[str, Any] = dict.fromkeys(("kv_transfer_params", "ec_transfer_params"))
 _PLAIN_CHOICE_EXTRAS: Mapping[str, Any] = dict.fromkeys(
     ("token_ids", "prompt_logprobs", "prompt_token_ids", "routed_experts")
 )
@@ -44,10 +43,32 @@ def usage(prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) ->
     }
 
 
+def request_metrics(done: Finished, tokens: int) -> dict[str, Any]:
+    """Return where the time of a request went that is one sequence.
+
+    Args:
+        done: When it did what; what is told is in the same seconds, the engine's.
+        tokens: Of its answer.
+    """
+    generation_s = done.finished_s - done.first_token_s
+    running_s = done.finished_s - done.started_s
+    return {
+        "time_to_first_token_ms": (done.first_token_s - done.started_s) * 1000,
+        "generation_time_ms": generation_s * 1000,
+        "queue_time_ms": (done.started_s - done.arrived_s) * 1000,
+        "mean_itl_ms": generation_s * 1000 / (tokens - 1) if tokens > 1 else None,
+        "tokens_per_second": tokens / running_s if running_s else None,
+    }
+
+
 def whole(
-    name: str, ask: Ask, answers: Sequence[Answer], spent: Mapping[str, Any]
+    name: str,
+    ask: Ask,
+    answers: Sequence[Answer],
+    spent: Mapping[str, Any],
+    metrics: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return an answer that is not streamed."""
+    """Return an answer that is not streamed; without ``metrics`` it tells none."""
     choice = _chat_choice if ask.is_chat else _plain_choice
     return {
         "id": _answer_id(name, ask),
@@ -58,6 +79,7 @@ def whole(
         "service_tier": None,
         "system_fingerprint": FINGERPRINT,
         "usage": spent,
+        "metrics": metrics,
         **(_CHAT_EXTRAS if ask.is_chat else _PLAIN_EXTRAS),
     }
 
@@ -116,11 +138,15 @@ class StreamWriter:
             choice["stop_reason"] = answer.stop_reason if is_last else None
         return self._event([choice], {"system_fingerprint": FINGERPRINT} if is_last else {})
 
-    def closing(self, spent: Mapping[str, Any]) -> bytes:
-        """Return the event with the usage."""
+    def closing(self, spent: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> bytes:
+        """Return the event with the usage, and with the metrics if there are any."""
         counts = {word: spent[word] for word in spent if not word.endswith("_details")}
         details = {"prompt_tokens_details": spent["prompt_tokens_details"]}
-        return self._event([], {"usage": {**counts, **details}, "system_fingerprint": FINGERPRINT})
+        more = {"usage": {**counts, **details}, "system_fingerprint": FINGERPRINT}
+        if metrics is not None:
+            # Unlike whole answers, events leave out what is not known.
+            more["metrics"] = {name: each for name, each in metrics.items() if each is not None}
+        return self._event([], more)
 
     def _event(self, choices: list[dict[str, Any]], more: Mapping[str, Any]) -> bytes:
         body = {

@@ -61,6 +61,9 @@ class TimedOptions:
     """Length of an answer if the request allows that much; None: as long as it allows."""
     echo: bool = False
     """Answer with the prompt, or with its last message, instead of noise."""
+    request_metrics: bool = False
+    """Have an answer tell how long it waited and took, as vLLM's ``--enable-per-request-metrics``:
+    in the engine's own seconds, so that what a brown-out adds is seen from outside alone."""
     embedding_size: int = 384
     """Width of the vectors of ``/v1/embeddings``."""
     api_key: str | None = field(default=None, repr=False)

@@ -57,7 +57,8 @@ class TextService:
         """
         job = self._begin(ask, number)
         done = await self._finished(job.ticket)
-        return bodies.whole(name, ask, job.answers, self._spent(job, done))
+        spent, metrics = self._spent(job, done), self._request_metrics(job, done)
+        return bodies.whole(name, ask, job.answers, spent, metrics)
 
     def stream(self, ask: Ask, name: str, number: int) -> AsyncIterator[bytes]:
         """Return the events of an answer, each of which comes when its tokens are out.
@@ -114,12 +115,13 @@ class TextService:
                 if tokens > sent[index]:
                     yield writer.piece(index, job.answers[index], sent[index], tokens)
                     sent[index] = tokens
-            spent = self._spent(job, await job.ticket.finished())
+            done = await job.ticket.finished()
+            spent = self._spent(job, done)
         except (asyncio.CancelledError, GeneratorExit):
             self._abort(job.ticket)
             raise
         if job.ask.with_usage:
-            yield writer.closing(spent)
+            yield writer.closing(spent, self._request_metrics(job, done))
         yield bodies.END_OF_STREAM
 
     def _abort(self, ticket: Ticket) -> None:
@@ -138,3 +140,9 @@ class TextService:
             # A prompt is sent once, however many answers it gets.
             sum(each.cached_tokens for each in done[:: job.ask.n]),
         )
+
+    def _request_metrics(self, job: _Job, done: Sequence[Finished]) -> dict[str, Any] | None:
+        """Return where the time went; as in vLLM, of several answers nothing is told."""
+        if not self._options.request_metrics or len(done) != 1:
+            return None
+        return bodies.request_metrics(done[0], job.answers[0].tokens)

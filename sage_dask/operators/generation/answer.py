@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sage_dask.completion import CompletionError
+from sage_dask.endpoint.call_times import told_times
 from sage_dask.operators.generation.request import num_choices
 
 
@@ -58,7 +59,7 @@ class Reply:
             choices,
             model=str(answer.get("model") or request["model"]),
             usage=answer.get("usage") or {},
-            timing=_timing(answer.get("metrics")),
+            timing=told_times(answer),
         )
 
     def meta(self) -> dict[str, Any]:
@@ -100,21 +101,6 @@ def _token(given: Mapping[str, Any]) -> dict[str, Any]:
     if tops := given.get("top_logprobs"):
         token["top_logprobs"] = [{"token": t["token"], "logprob": t["logprob"]} for t in tops]
     return token
-
-
-def _timing(metrics: Any) -> dict[str, float]:
-    """Return what vLLM measures under ``--enable-per-request-metrics``, in seconds."""
-    names = {
-        "queue_time_ms": "queue_s",
-        "time_to_first_token_ms": "first_token_s",
-        "generation_time_ms": "generation_s",
-    }
-    given = metrics if isinstance(metrics, Mapping) else {}
-    return {
-        ours: given[theirs] / 1000.0
-        for theirs, ours in names.items()
-        if isinstance(given.get(theirs), int | float)
-    }
 
 
 def _no_text(answer: Any) -> CompletionError:

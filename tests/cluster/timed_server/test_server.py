@@ -53,6 +53,72 @@ def test_a_repeated_prefix_is_told_as_cached(chat):
     assert cached == [0, 160]
 
 
+def seconds(metrics, name):
+    """Return one of the times that a server tells."""
+    return metrics[f"{name}_ms"] / 1000
+
+
+def test_an_answer_tells_how_long_it_waited_and_took(chat, eventually):
+    """Three at one seat for 0.2 s each wait for none, one and two others, in the server's time."""
+    with TimedServer(latency_s=0.2, seats=1, request_metrics=True) as server:
+        server.brown_out(float("inf"), 1000.0)  # Its time stands still until all three are there.
+        with ThreadPoolExecutor(3) as pool:
+            asked = [pool.submit(chat, server, max_tokens=8) for _ in range(3)]
+            eventually(lambda: server.statistics()["waiting"] == 2)
+            server.recover()
+            told = [each.result().body["metrics"] for each in asked]
+
+    told.sort(key=lambda metrics: seconds(metrics, "queue_time"))
+    assert [seconds(metrics, "queue_time") for metrics in told] == pytest.approx([0.0, 0.2, 0.4])
+    for metrics in told:
+        # Fixed latencies have no prefill: the tokens come out at even distances.
+        assert seconds(metrics, "time_to_first_token") == pytest.approx(0.2 / 8)
+        assert seconds(metrics, "generation_time") == pytest.approx(0.2 * 7 / 8)
+        assert seconds(metrics, "mean_itl") == pytest.approx(0.2 / 8)
+        assert metrics["tokens_per_second"] == pytest.approx(8 / 0.2)
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_steps_are_told_as_prefill_and_generation(chat, is_streamed):
+    """The first step takes in the prompt, and each further one makes a token."""
+    step_s, per_token_s = 0.001, 0.00001
+    fields = {"step_s": step_s, "step_per_sequence_s": 0.0, "prefill_per_token_s": per_token_s}
+    with TimedServer(**fields, request_metrics=True) as server:
+        answer = chat(server, stream=is_streamed, stream_options={"include_usage": True})
+
+    last = answer.events[-1] if is_streamed else answer.body
+    metrics, tokens = last["metrics"], last["usage"]["prompt_tokens"]
+    assert metrics["queue_time_ms"] == 0.0
+    assert seconds(metrics, "time_to_first_token") == pytest.approx(step_s + tokens * per_token_s)
+    assert seconds(metrics, "generation_time") == pytest.approx(3 * step_s)
+    if is_streamed:
+        assert not any("metrics" in event for event in answer.events[:-1])
+
+
+def test_what_one_token_or_no_time_can_not_tell_is_null_or_left_out(chat):
+    """No time between tokens without a second one, and no speed without time."""
+    with TimedServer(latency_s=0.0, request_metrics=True) as server:
+        whole = chat(server, max_tokens=1).body["metrics"]
+        usage = {"stream": True, "stream_options": {"include_usage": True}}
+        closing = chat(server, max_tokens=1, **usage).events[-1]["metrics"]
+
+    assert (whole["mean_itl_ms"], whole["tokens_per_second"]) == (None, None)
+    assert closing == {name: value for name, value in whole.items() if value is not None}
+
+
+def test_times_are_told_only_where_they_are_one_answer_s(shared, chat, ask):
+    """Not of several answers or prompts, not in a stream without usage, and not unless asked to."""
+    with TimedServer(latency_s=0.0, request_metrics=True) as server:
+        several = chat(server, n=2).body
+        prompts = ask(server.url, "/v1/completions", {"prompt": ["a", "b"]}).body
+        one = ask(server.url, "/v1/completions", {"prompt": ["a"]}).body
+        streamed = chat(server, stream=True).events
+
+    assert several["metrics"] is prompts["metrics"] is chat(shared).body["metrics"] is None
+    assert one["metrics"]["queue_time_ms"] == 0.0
+    assert not any("metrics" in event for event in streamed)
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "retry_after"),
     [("503 2", 503, "2"), ("429 soon, maybe", 429, "soon, maybe"), ("500", 500, None)],
