@@ -162,14 +162,15 @@ class BreakdownBuilder:
         if not calls or not timing.records_in:
             return
         share = num_records / timing.records_in
-        untold_s = calls.sent_s - calls.told_sent_s
+        # Where all calls were told of, the rest of the time was on the way.
+        untold_s = calls.sent_s - calls.told_sent_s if calls.told < calls.calls else 0.0
         told_s = calls.queue_s + calls.first_token_s + calls.generation_s
         seconds = {
             TURN: calls.turn_s,
             SERVER_QUEUE: calls.queue_s,
             FIRST_TOKEN: calls.first_token_s,
             GENERATION: calls.generation_s,
-            NETWORK: calls.told_sent_s - told_s,
+            NETWORK: calls.sent_s - untold_s - told_s,
             ANSWER: untold_s,
             BACKOFF: calls.backoff_s,
         }

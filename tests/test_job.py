@@ -351,7 +351,8 @@ def test_an_aborted_run_ends_its_events_with_the_error(tmp_path):
     job.abort(SinkError("disk full"))
 
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
-    assert [event["kind"] for event in events] == ["job_started", "batch_committed", "job_finished"]
+    kinds = ["job_started", "batch_formed", "batch_committed", "job_finished"]
+    assert [event["kind"] for event in events] == kinds
     assert (events[-1]["outcome"], events[-1]["message"]) == ("SinkError", "disk full")
 
 

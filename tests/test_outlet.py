@@ -82,7 +82,7 @@ def test_failures_follow_in_the_order_of_their_stages_with_their_records():
 
     outlet.take(batch, kept, event_of)
 
-    ((_, event),) = outlet.written()
+    ((_, event, _),) = outlet.written()
     assert [failure.id for failure in sink.failures] == ["line-1", "b", "a"]
     assert [failure.record for failure in sink.failures] == [{"raw": "{"}, {"x": "b"}, {"x": "a"}]
     assert (event.num_written, event.num_failed) == (0, 3)
@@ -96,7 +96,7 @@ def test_a_batch_that_is_to_be_remembered_goes_on_at_once():
 
     outlet.remember(batch, kept, "ask", event)
 
-    assert list(outlet.written()) == [(batch, event)]
+    assert list(outlet.written()) == [(batch, event, None)]
     assert (outlet.num_pending, outlet.finished(), list(outlet.past_events())) == (0, None, [])
 
 

@@ -142,7 +142,7 @@ def test_a_connection_that_broke_while_results_were_fetched_is_a_lost_scheduler(
     class Dying(SilentClient):
         def get(self, graph, key, **options):
             future = super().get(graph, key, **options)
-            news.put((future, CommClosedError("Stream is closed")))
+            news.put((future, CommClosedError("Stream is closed"), 0.0))
             return future
 
     with (

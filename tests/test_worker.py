@@ -114,8 +114,8 @@ def test_operators_are_made_ready_once_for_all_batches():
     program = make_program(task_of(Logged()), job="j")
 
     prepare([program])
-    run_task(*program, batch("a"), 0)
-    done = run_task(*program, batch("b"), 1)
+    run_task(*program, batch("a"), 0, "layer")
+    done = run_task(*program, batch("b"), 1, "layer")
 
     assert LOG == ["op up"]
     assert (done.index, done.ids) == (1, ["b"])
@@ -124,9 +124,9 @@ def test_operators_are_made_ready_once_for_all_batches():
 def test_later_tasks_of_a_chain_take_the_batch_as_it_is():
     """Only the first task unpacks; the others get what the one before returned."""
     double = make_program(task_of(Map(lambda record: {"x": record["x"] * 2})), job="j")
-    first = run_task(*double, pack(Batch(5, ["a"], [{"x": 1}])), 5)
+    first = run_task(*double, pack(Batch(5, ["a"], [{"x": 1}])), 5, "layer")
 
-    second = run_task(*double, first, 5)
+    second = run_task(*double, first, 5, "layer")
 
     assert second.records == [{"x": 4}]
     assert [timing.node for timing in second.tasks] == ["local", "local"]
@@ -141,7 +141,7 @@ def test_a_host_counts_by_its_number(monkeypatch):
 
     monkeypatch.setattr(worker, "get_worker", FakeDaskWorker)
 
-    done = run_task(*make_program(task_of(Logged()), job="j"), batch("a"), 0)
+    done = run_task(*make_program(task_of(Logged()), job="j"), batch("a"), 0, "layer")
 
     assert [timing.node for timing in done.tasks] == ["127.0.0.1"]
 
@@ -149,12 +149,12 @@ def test_a_host_counts_by_its_number(monkeypatch):
 def test_a_released_program_stays_released():
     """A task that outlives its job's end is dropped; it does not load the model again."""
     program = make_program(task_of(Logged()), job="j")
-    run_task(*program, batch("a"), 0)
+    run_task(*program, batch("a"), 0, "layer")
 
     release([program.digest])
 
     with pytest.raises(RunError, match="the job of this task has ended"):
-        run_task(*program, batch("b"), 1)
+        run_task(*program, batch("b"), 1, "layer")
     assert LOG == ["op up", "op down"]
 
 
@@ -166,7 +166,7 @@ def test_a_program_can_be_released_before_it_came():
     release([program.digest])
 
     with pytest.raises(RunError, match="has ended"):
-        run_task(*program, batch("a"), 0)
+        run_task(*program, batch("a"), 0, "layer")
     assert LOG == []
 
 
@@ -224,7 +224,7 @@ def test_what_was_hidden_does_not_leave_the_worker():
     program = make_program(task_of(Refused()), job="j")
 
     with pytest.raises(StopRun) as told:
-        run_task(*program, batch("a"), 0)
+        run_task(*program, batch("a"), 0, "layer")
 
     assert told.value.__context__ is None
 
@@ -243,7 +243,7 @@ def test_what_was_hidden_below_a_cause_is_forgotten_too():
     worker._executors[program.digest] = worker.TaskExecutor(task_of(Refused()))
 
     with pytest.raises(StopRun) as told:
-        run_task(*program, batch("a"), 0)
+        run_task(*program, batch("a"), 0, "layer")
 
     assert told.value.__cause__ is cause
     assert cause.__context__ is None
@@ -267,4 +267,4 @@ def test_an_operator_can_not_interrupt_its_worker():
     program = make_program(StagePlan((Stage("rude", Map(interrupt)),)), job="j")
 
     with pytest.raises(StopRun, match="an operator raised KeyboardInterrupt"):
-        run_task(*program, Batch(0, ["a"], [{}]), 0)
+        run_task(*program, Batch(0, ["a"], [{}]), 0, "layer")

@@ -1,1 +1,1 @@
-"""What people see of a cluster's jobs: the Pipelines page, metrics, and the news they are made of."""
+"""What people see of the jobs of a cluster: the Pipelines page, metrics, and the news behind them."""

@@ -117,7 +117,7 @@ def test_what_a_costly_stage_made_is_safe_before_the_batch_goes_on(tmp_path):
     outlet.remember(batch, kept, "ask", event)
     outlet.flush()
 
-    assert list(outlet.written()) == [(batch, event)]
+    assert list(outlet.written()) == [(batch, event, None)]
     memos = [unpack_memo(memo) for memo in outlet._run.store.memos()]
     assert [(task, row.id, list(row.outputs)) for task, row in memos] == [
         ("ask", "0", [("0", {"a": 0})]),
