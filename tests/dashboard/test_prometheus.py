@@ -8,8 +8,10 @@ import math
 import shutil
 import subprocess
 from dataclasses import replace
+from urllib.request import urlopen
 
 import pytest
+from distributed import LocalCluster
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -329,3 +331,21 @@ def test_the_registry_that_dask_serves_has_ours_and_keeps_no_scheduler():
     register(third := FakeMonitor(NOTHING))
     assert "sage_dask_observer_errors_total 0.0" in scrape(REGISTRY)
     assert third.num_taken == 1
+
+
+def test_dask_serves_it_beside_its_own_on_one_scheduler_after_another():
+    """A scheduler's /metrics has both, and a later one in the same process only its own."""
+    pages = []
+    for name in ("rag/first", "rag/second"):
+        register(monitor := FakeMonitor(showing((name, progress(name)))))
+        with LocalCluster(
+            n_workers=0, processes=False, protocol="inproc", dashboard_address="127.0.0.1:0"
+        ) as cluster:
+            address = f"127.0.0.1:{cluster.scheduler.http_server.port}"
+            with urlopen(f"http://{address}/metrics", timeout=30) as answer:
+                pages.append(answer.read().decode())
+        assert monitor.num_taken == 1
+
+    assert ["dask_scheduler_workers" in page for page in pages] == [True, True]
+    shown = [set(values(page, "sage_dask_job_state", "job_id")) for page in pages]
+    assert shown == [{("first",)}, {("second",)}]
