@@ -415,6 +415,8 @@ class DispatcherMachine(Requesting, RuleBasedStateMachine):
                 core.worker_left(address, true.now_s)
                 true.leave(address)
                 self.senders.pop(address, None)
+            # Its connection is closed, so nothing that it said before comes after its return.
+            self.stale = [(who, report) for who, report in self.stale if who != address]
             info = replace(PLENTY, address=address, node=f"plenty-{index}")
             true.join(info)
             core.worker_joined(info, true.now_s)
