@@ -159,9 +159,10 @@ class BreakdownBuilder:
         stage = timing.stage
         self._stages[stage] = self._stages.get(stage, 0.0) + timing.seconds * num_records
         calls = timing.calls
-        if not calls or not timing.records_in:
+        if calls is None or not calls.calls or not timing.records_in:
             return
-        share = num_records / timing.records_in
+        # One call may be for several records, each of which waits for all of it.
+        share = num_records / min(calls.calls, timing.records_in)
         # Where all calls were told of, the rest of the time was on the way.
         untold_s = calls.sent_s - calls.told_sent_s if calls.told < calls.calls else 0.0
         told_s = calls.queue_s + calls.first_token_s + calls.generation_s

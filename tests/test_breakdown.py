@@ -155,6 +155,22 @@ def test_a_server_that_tells_nothing_gives_an_answer_as_a_whole():
     assert {part.name: part.seconds for part in stage.parts} == {TURN: 0.5, ANSWER: 1.5, REST: 2.0}
 
 
+def test_a_call_for_a_whole_batch_is_waited_for_by_each_of_its_records():
+    """One request with four texts takes three seconds, for all of them."""
+    breakdown = of(committed(task(("embed", 4.0, CallTimes(1, 1.0, 3.0))), here=4.0))
+
+    (stage,) = (part for part in breakdown.parts if part.is_stage)
+    assert {part.name: part.seconds for part in stage.parts} == {TURN: 1.0, ANSWER: 3.0}
+
+
+def test_calls_one_after_the_other_are_all_waited_for():
+    """Two requests per record, each of a second."""
+    breakdown = of(committed(task(("ask", 2.5, CallTimes(8, 0.0, 8.0))), here=2.5))
+
+    (stage,) = (part for part in breakdown.parts if part.is_stage)
+    assert {part.name: part.seconds for part in stage.parts} == {ANSWER: 2.0, REST: 0.5}
+
+
 def test_a_batch_that_was_remembered_brings_its_earlier_tasks_along():
     """Its latency holds what came before the memo, and so do its parts."""
     builder = BreakdownBuilder()
