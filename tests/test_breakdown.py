@@ -86,12 +86,12 @@ def test_what_remains_of_the_time_away_was_between_processes():
     assert breakdown.residue_s == pytest.approx(0.0)
 
 
-def test_in_one_process_what_is_not_in_a_stage_is_nobodys():
-    """The residue is what the runner itself took."""
+def test_in_one_process_what_is_not_in_a_task_is_around_it():
+    """Changing threads is all that there is between driver and stages."""
     breakdown = of(committed(task(("embed", 3.0, None)), admission=0.5, here=3.5))
 
-    assert seconds_of(breakdown) == {"admission": 0.5, "embed": 3.0, RESIDUE: 0.5}
-    assert breakdown.residue_share == pytest.approx(0.125)
+    assert seconds_of(breakdown) == {"admission": 0.5, "packing": 0.5, "embed": 3.0}
+    assert breakdown.residue_share == pytest.approx(0.0)
 
 
 def test_time_between_the_stages_of_a_task_is_residue():
