@@ -14,7 +14,6 @@ from sage_dask.breakdown import (
     FIRST_TOKEN,
     GENERATION,
     NETWORK,
-    RESIDUE,
     REST,
     SERVER_QUEUE,
     SETUP,
