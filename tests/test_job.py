@@ -587,7 +587,7 @@ def test_computing_too_long_shrinks_batches_though_nothing_waited():
 
 
 def test_a_batchs_time_is_divided_without_a_gap():
-    """Reading and handing over, away, until it is looked at, and until it is written in its turn."""
+    """Reading and handing over, away, unseen, and until it is written in its turn."""
     told = []
     job, clock = started(numbers(4), observer=told.append)
     first, second = job.admit(), job.admit()
