@@ -10,7 +10,7 @@ from distributed import Scheduler
 
 from sage_dask.scheduling.on_dask.plugin import DispatchPlugin
 
-PRELOAD = "sage_dask.scheduling.on_dask.preload"
+PRELOAD = "sage_dask.preload"
 
 
 def policy_of_preloaded(**settings):
