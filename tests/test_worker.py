@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -136,6 +137,7 @@ def test_a_host_counts_by_its_number(monkeypatch):
     """A worker that is reached by a name is on the node that the scheduler resolves it to."""
 
     class FakeDaskWorker:
+        state = SimpleNamespace(tasks={})
         contact_address = "tcp://localhost:1234"
         startup_information = {}  # noqa: RUF012 - read only
 

@@ -62,8 +62,8 @@ class SchedulerActions:
         host = predecessor_of(self._scheduler)
         if host is None:
             raise PlanError(
-                f"scheduler {self._scheduler.address} places tasks as stock Dask does, which knows "
-                "neither pauses, policies nor gates; run a pipeline with a policy first"
+                "stock Dask places all tasks here, and knows neither pauses, policies nor gates; "
+                "run a pipeline with a policy first"
             )
         return Remote(host)
 
