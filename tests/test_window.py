@@ -182,9 +182,11 @@ def test_a_cancelled_job_gives_up_what_is_under_way():
 def test_a_window_tells_those_who_watch_at_every_turn():
     """At its start, too, when there is nothing to take yet."""
     told, news = [], Nudges()
-    with window_of(SilentClient(), news, lambda: told.append(True)) as window:
-        with pytest.raises(StalledError):
-            window.run()
+    with (
+        window_of(SilentClient(), news, lambda: told.append(True)) as window,
+        pytest.raises(StalledError),
+    ):
+        window.run()
 
     assert len(told) == 2
 

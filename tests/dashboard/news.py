@@ -16,10 +16,15 @@ def progress(num_read: int = 0, *, outcome: str | None = None, **more: Any) -> P
     builder = ReportBuilder()
     if outcome is not None:
         builder.add(JobFinished(outcome))
-    facts = {"expected": None, "elapsed_s": 1.0, "report": builder.report(), **more}
-    return Progress(
-        "rag", num_read=num_read, num_written=num_read, num_failed=0, num_filtered=0, **facts
-    )
+    facts: dict[str, Any] = {
+        "num_written": num_read,
+        "num_failed": 0,
+        "num_filtered": 0,
+        "expected": None,
+        "elapsed_s": 1.0,
+        "report": builder.report(),
+    }
+    return Progress("rag", num_read, **{**facts, **more})
 
 
 def news(num_read: int = 0, **more: Any) -> bytes:

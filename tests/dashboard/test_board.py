@@ -8,31 +8,16 @@ from dataclasses import replace
 import pytest
 
 from sage_dask.dashboard.board import MOST_ENDED, MOST_POINTS, SILENT_S, Board
-from sage_dask.events import JobFinished
-from sage_dask.report import ReportBuilder
 from sage_dask.sketch import Sketch
-from sage_dask.standing import Progress
+from tests.dashboard.news import progress as told
 
 
-def progress(num_read, *, expected=None, latencies=(), num_before=0, outcome=None):
+def progress(num_read, *, latencies=(), **more):
     """Return news of a job: each latency is that of one record."""
-    sketch, builder = Sketch(), ReportBuilder()
+    sketch = Sketch()
     for seconds in latencies:
         sketch.add(seconds)
-    if outcome is not None:
-        builder.add(JobFinished(outcome))
-    return Progress(
-        "rag",
-        num_read=num_read,
-        num_written=num_read,
-        num_failed=0,
-        num_filtered=0,
-        expected=expected,
-        elapsed_s=1.0,
-        num_before=num_before,
-        report=None if outcome is None else builder.report(),
-        latencies=sketch.counts,
-    )
+    return told(num_read, latencies=sketch.counts, **more)
 
 
 def view_of(board, now_s, paused=()):
@@ -112,7 +97,7 @@ def test_what_earlier_starts_did_is_no_speed():
     [(150, (), 5.0), (None, (), None), (50, (), 0.0), (150, ("rag/1",), None)],
 )
 def test_time_to_go_is_known_where_the_rest_is_and_the_job_moves(expected, paused, eta_s):
-    """A source that had more than it said is as good as done; a pause ends for no one knows when."""
+    """A source that had more than it said is as good as done; when a pause ends nobody knows."""
     board = Board()
     for now_s, num_read in ((0.0, 0), (1.0, 10), (10.0, 100)):
         board.hear("rag/1", "driver", progress(num_read, expected=expected), now_s)

@@ -16,7 +16,7 @@ from sage_dask.dashboard.wire import NEWS, SNAPSHOT
 from sage_dask.errors import PlanError
 from sage_dask.scheduling.on_dask.settings import Settings
 from sage_dask.testing import FakeClock
-from tests.dashboard.news import news, progress
+from tests.dashboard.news import news
 from tests.scheduling.on_dask.dask_state import DaskState
 from tests.scheduling.on_dask.plugged import ours, plug, tasks
 
@@ -47,7 +47,7 @@ def core_of(dask):
 
 def test_what_drivers_say_is_what_is_seen():
     """A snapshot has each job as its driver has it, and the dispatcher's own counts."""
-    with monitored() as (dask, monitor, clock):
+    with monitored() as (dask, monitor, _):
         dask.submit(tasks(3), ours())
         hear(dask, num_read=7)
 
@@ -151,7 +151,7 @@ def test_a_pause_outlives_a_restart_of_the_counts():
 
 def test_a_paused_job_starts_nothing_until_it_is_resumed():
     """What it had under way runs on."""
-    with monitored(ALLOWED) as (dask, monitor, clock):
+    with monitored(ALLOWED) as (dask, monitor, _):
         dask.add_worker("a", threads=1)
         dask.submit(tasks(2), ours())
         hear(dask)
@@ -229,7 +229,7 @@ def test_a_second_registration_changes_nothing():
 
 def test_memory_is_bounded_by_jobs_that_are_shown():
     """A thousand jobs and their notices leave what is seen, and no more."""
-    with monitored() as (dask, monitor, clock):
+    with monitored() as (_, monitor, _clock):
         for number in range(1000):
             job = f"rag/{number}"
             monitor.hear(job, "client", news(0))
@@ -297,8 +297,3 @@ def test_where_dask_places_jobs_are_cancelled_but_not_paused():
             "what": "cancel",
             "by": "an operator in the dashboard",
         }
-
-
-def test_progress_of_tests_travels_as_it_is():
-    """What these tests send is what they mean."""
-    assert pickle.loads(news(3)).num_read == progress(3).num_read == 3

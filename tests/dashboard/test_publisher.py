@@ -167,9 +167,14 @@ def test_progress_that_can_not_be_had_costs_the_run_nothing(client, clock):
 
 def test_what_ends_a_run_goes_on_after_its_end_was_told(client):
     """Done, failed or interrupted: all of it is told."""
-    with pytest.raises(KeyboardInterrupt), publishing(client, "rag/1", Counting()) as publish:
-        publish()
-        client.turn()
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with publishing(client, "rag/1", Counting()) as publish:
+            publish()
+            client.turn()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
 
     assert [number for *_, number in client.told] == [1, 2]
