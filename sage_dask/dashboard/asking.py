@@ -10,13 +10,17 @@ from sage_dask.dashboard.wire import SNAPSHOT
 from sage_dask.errors import RunError
 
 
-def snapshot_of(client: Client) -> Snapshot:
+def snapshot_of(client: Client, num_points: int = 0) -> Snapshot:
     """Return what is to be seen of a cluster.
+
+    Args:
+        client: Connected to it.
+        num_points: How many of each job's latest points to bring, at a point a second.
 
     Raises:
         RunError: Its scheduler has no monitor.
     """
-    pickled = client.sync(getattr(client.scheduler, SNAPSHOT))
+    pickled = client.sync(getattr(client.scheduler, SNAPSHOT), num_points=num_points)
     if pickled is None:
         # A scheduler's answer to whatever it has no procedure for.
         raise RunError(

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -86,9 +87,17 @@ class MonitorPlugin(SchedulerPlugin):
             if progress.report is not None and progress.report.outcome != RUNNING:
                 self._forget_pause(job)
 
-    def tell(self) -> bytes:
-        """Return a snapshot, pickled."""
-        pickled: bytes = pickle.dumps(self.snapshot())
+    def tell(self, num_points: int) -> bytes:
+        """Return a snapshot, pickled, with so many of each job's latest points.
+
+        All points of eight jobs take a quarter of a megabyte, and 18 ms of the scheduler.
+        """
+        snapshot = self.snapshot()
+        jobs = [
+            replace(view, points=view.points[max(0, len(view.points) - num_points) :])
+            for view in snapshot.jobs
+        ]
+        pickled: bytes = pickle.dumps(replace(snapshot, jobs=jobs))
         return pickled
 
     # What Dask tells

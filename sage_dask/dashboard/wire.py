@@ -6,4 +6,4 @@ NEWS = "sage_dask_news"
 """Takes ``job``, ``client`` and ``news``, a pickled ``Progress``."""
 
 SNAPSHOT = "sage_dask_snapshot"
-"""Answers with a pickled ``Snapshot``."""
+"""Takes ``num_points``, and answers with a pickled ``Snapshot`` of so many points of each job."""

@@ -99,13 +99,27 @@ def test_all_who_look_share_one_snapshot_for_half_a_second():
         hear(dask, num_read=2)
         clock.advance(SHARED_S - 0.01)
         shared = [monitor.snapshot() for _ in range(100)]
-        asked = pickle.loads(dask.scheduler.handlers[SNAPSHOT]())
+        asked = pickle.loads(dask.scheduler.handlers[SNAPSHOT](num_points=0))
         clock.advance(0.02)
         next_one = monitor.snapshot()
 
     assert all(snapshot is first for snapshot in shared)
     assert (asked.now_s, asked.jobs[0].progress.num_read) == (first.now_s, 1)
     assert next_one.jobs[0].progress.num_read == 2
+
+
+@pytest.mark.parametrize(("num_points", "rates"), [(0, []), (2, [2.0, 3.0]), (9, [1.0, 2.0, 3.0])])
+def test_clients_get_as_many_points_as_they_ask_for(num_points, rates):
+    """The latest ones; the scheduler's own snapshot keeps all."""
+    with monitored() as (dask, monitor, clock):
+        for num_read in (0, 1, 3, 6):
+            hear(dask, num_read=num_read)
+            clock.advance(1.0)
+
+        asked = pickle.loads(dask.scheduler.handlers[SNAPSHOT](num_points=num_points))
+
+        assert [point.rate for point in asked.jobs[0].points] == rates
+        assert len(monitor.snapshot().jobs[0].points) == 3
 
 
 def test_a_client_that_leaves_loses_its_jobs():
