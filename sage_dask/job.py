@@ -410,7 +410,9 @@ class Job:
         self._standing.stop()
         self._note(event)
         self.close()
-        return self._builder.report()
+        report = self._builder.report()
+        self._standing.conclude(report)
+        return report
 
 
 def _failed(failures: Sequence[Failure]) -> dict[str, str]:

@@ -138,9 +138,9 @@ def test_a_host_counts_by_its_number(monkeypatch):
     """A worker that is reached by a name is on the node that the scheduler resolves it to."""
 
     class FakeDaskWorker:
+        state = SimpleNamespace(tasks={})
         contact_address = "tcp://localhost:1234"
         startup_information = {}  # noqa: RUF012 - read only
-        state = SimpleNamespace(tasks={})
 
     monkeypatch.setattr(worker, "get_worker", FakeDaskWorker)
 
