@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 from contextlib import contextmanager
-from types import ModuleType
 
 import pytest
 from distributed.protocol import pickle
 
+from sage_dask.dashboard import monitor as monitor_module
 from sage_dask.dashboard.monitor import SHARED_S, MonitorPlugin
 from sage_dask.dashboard.snapshot import NodeLoad
 from sage_dask.dashboard.wire import NEWS, SNAPSHOT
@@ -217,14 +216,13 @@ def test_news_that_can_not_be_read_are_counted_and_told_once(caplog):
 
 def test_page_and_metrics_are_opened_and_may_break(monkeypatch):
     """They get the monitor; one that breaks does not keep the other from opening."""
-    page, metrics, shown = ModuleType("page"), ModuleType("metrics"), []
+    shown = []
 
     def broken(scheduler, monitor):
         raise RuntimeError("planted")
 
-    page.mount, metrics.register = broken, shown.append
-    monkeypatch.setitem(sys.modules, "sage_dask.dashboard.mount", page)
-    monkeypatch.setitem(sys.modules, "sage_dask.dashboard.prometheus", metrics)
+    monkeypatch.setattr(monitor_module, "mount", broken)
+    monkeypatch.setattr(monitor_module, "register", shown.append)
 
     with monitored() as (_, monitor, _clock):
         assert monitor.num_errors == 1
