@@ -29,7 +29,7 @@ class Sketch:
 
     def add(self, seconds: float, num_records: int = 1) -> None:
         """Count records that each took ``seconds``."""
-        bucket = math.ceil(math.log(max(seconds, _LEAST_S)) / _LOG_GROWTH)
+        bucket = _bucket(seconds)
         self._counts[bucket] = self._counts.get(bucket, 0) + num_records
 
     @property
@@ -61,7 +61,20 @@ class Sketch:
                 return math.exp((bucket - 0.5) * _LOG_GROWTH)
         return math.nan
 
+    def share_below(self, seconds: float) -> float:
+        """Return the share of records that took less than ``seconds`` by a bucket or more.
+
+        Those of the same batch take as long, and are not among them.  0.0 where nothing is.
+        """
+        bucket = _bucket(seconds)
+        below = sum(count for each, count in self._counts.items() if each < bucket)
+        return below / self.num_records if below else 0.0
+
     def at_most(self, bounds: Sequence[float]) -> list[int]:
         """Return for each bound how many records took no longer, to one per cent of the bound."""
         middles = [(math.exp((b - 0.5) * _LOG_GROWTH), n) for b, n in self._counts.items()]
         return [sum(count for middle, count in middles if middle <= bound) for bound in bounds]
+
+
+def _bucket(seconds: float) -> int:
+    return math.ceil(math.log(max(seconds, _LEAST_S)) / _LOG_GROWTH)
