@@ -21,6 +21,7 @@ _COMMANDS = {
     "status": "sage_dask.cli.status:status",
     "plan": "sage_dask.cli.plan:plan",
     "report": "sage_dask.cli.report:report",
+    "spans": "sage_dask.cli.spans:spans",
     "policy": "sage_dask.cli.policy:policy",
     "why": "sage_dask.cli.why:why",
     "index": "sage_dask.cli.index:index",

@@ -68,8 +68,8 @@ class Passage:
     """Of tasks that may be under way, as the scheduler knows them."""
 
     def seconds(self, name: str) -> float:
-        """Return the seconds of a part of its breakdown."""
-        return self.breakdown.seconds(name)
+        """Return the seconds of a part of its breakdown that is no stage."""
+        return self.breakdown.beside_stages(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def _task(task: TaskTiming, passage: Passage) -> Iterator[str]:
             f"Stage {timing.stage!r} took {duration(timing.seconds)} for "
             f"{counted(timing.records_in, 'record')} of the batch."
         )
-        parts = next((p.parts for p in passage.breakdown.parts if p.name == timing.stage), ())
+        parts = passage.breakdown.parts_of(timing.stage)
         if timing.calls and parts:
             shares = in_a_row([f"{duration(part.seconds)} {part.meaning}" for part in parts])
             yield f"  Its calls to the model server, in the batch's mean per record: {shares}."

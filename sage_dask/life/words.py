@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sage_dask.breakdown import RESIDUE, Part
-from sage_dask.durable.settlement import WRITE
 from sage_dask.life.facts import BEGUN, CUT_OFF, DROPPED, FAILED, WRITTEN, Fate, Life, Passage, Rank
 from sage_dask.life.way import at, in_a_row, way
 from sage_dask.metrics import duration
+from sage_dask.plan import WRITE
 
 _IN_SHORT = {
     WRITTEN: "written",
