@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,7 @@ def _tell_task(key: str, scheduler: str, *, as_json: bool) -> None:
 def _tell_life(record_id: str, path: Path, *, as_json: bool) -> None:
     from sage_dask.durable.run_reading import reading_run
     from sage_dask.life.fold import LifeBuilder, possible_roots
+    from sage_dask.life.nearest import nearest_ids
     from sage_dask.life.words import sentences
 
     with reading_run(path) as run:
@@ -78,15 +80,15 @@ def _tell_life(record_id: str, path: Path, *, as_json: bool) -> None:
         for event in run.events():
             builder.add(event)
         life = builder.life(run.rows(possible_roots(record_id)))
-    if not life.is_known:
-        raise RunError(_unknown(life, path))
+        if not life.is_known:
+            raise RunError(_unknown(life, path, nearest_ids(record_id, run.events())))
     if as_json:
         print_json(life.as_dict())
     else:
         say("\n".join(sentences(life, is_held=is_held, failed_file=_failed_file(life, path))))
 
 
-def _unknown(life: Life, path: Path) -> str:
+def _unknown(life: Life, path: Path, nearest: Sequence[str]) -> str:
     """Return what to say of an id that is not there."""
     if not life.tells_ids and life.num_read:
         kept = "" if life.has_journal else ", and it keeps no journal"
@@ -95,7 +97,7 @@ def _unknown(life: Life, path: Path) -> str:
             f"not say which records were in a batch, since an older version wrote them{kept}"
         )
     so_far = "" if life.outcome == "done" else " so far"
-    close = f"; ids like it are {listed(life.nearest)}" if life.nearest else ""
+    close = f"; ids like it are {listed(nearest)}" if nearest else ""
     return f"{str(path)!r}: no record with id {life.asked!r} was read{so_far}{close}"
 
 

@@ -140,8 +140,6 @@ class Life:
     """Whether any event says which records were in a batch."""
     num_read: int = 0
     """Records that the run is done with."""
-    nearest: tuple[str, ...] = ()
-    """Ids that look like the one that was asked for; only where it is not there."""
 
     @property
     def is_known(self) -> bool:

@@ -33,7 +33,7 @@ from sage_dask.life.facts import (
     Rank,
     Remembered,
 )
-from sage_dask.life.nearest import Nearest
+from sage_dask.metrics import LatencySummary
 from sage_dask.record import TaskTiming
 from sage_dask.report import ReportBuilder
 
@@ -78,7 +78,6 @@ class LifeBuilder:
         self._roots = possible_roots(asked)
         self._wanted = frozenset(self._roots)
         self._counts = ReportBuilder()
-        self._nearest = Nearest(asked)
         self._start = JobStarted("?", "?", "?", [], 0, {}, [], "")
         self._num_starts = 0
         self._news_s = 0.0
@@ -119,7 +118,7 @@ class LifeBuilder:
         passages = (*self._passages[record], *self._under_way(record))
         report = self._counts.report()
         known = (rows or {}).get(record)
-        life = Life(
+        return Life(
             self._asked,
             record,
             report.pipeline,
@@ -127,13 +126,12 @@ class LifeBuilder:
             report.output,
             passages,
             tuple(self._refusals[record]),
-            rank=self._rank(passages),
+            rank=self._rank(passages, report.latency),
             fate=None if known is None else Fate.of(known),
             has_journal=rows is not None,
             tells_ids=self._tells_ids,
             num_read=report.num_read,
         )
-        return life if life.is_known else replace(life, nearest=self._nearest.found())
 
     def _is_known(self, root: str, rows: Mapping[str, Row] | None) -> bool:
         is_told = self._passages[root] or self._watched[root] or self._refusals[root]
@@ -142,10 +140,6 @@ class LifeBuilder:
     def _form(self, event: BatchFormed) -> None:
         self._tells_ids = True
         self._news_s = event.elapsed_s
-        if self._wanted.isdisjoint(event.ids):
-            if not self._watched:
-                self._nearest.add(event.ids)
-            return
         for root in self._wanted.intersection(event.ids):
             passage = Passage(
                 self._num_starts,
@@ -238,12 +232,12 @@ class LifeBuilder:
                 passage = replace(passage, keys=tuple(keys))
             yield passage
 
-    def _rank(self, passages: tuple[Passage, ...]) -> Rank | None:
+    def _rank(self, passages: tuple[Passage, ...], run: LatencySummary) -> Rank | None:
         last = passages[-1] if passages else None
         if last is None or last.end != WRITTEN or last.latency_s is None:
             return None
-        sketch = self._counts.sketch
-        return Rank(sketch.share_below(last.latency_s), sketch.percentile(50), sketch.num_records)
+        share_below = self._counts.sketch.share_below(last.latency_s)
+        return Rank(share_below, run.p50_s, run.num_records)
 
 
 def _end_of(root: str, event: BatchCommitted) -> tuple[str, str]:

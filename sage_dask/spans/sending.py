@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from sage_dask.errors import RunError
+from sage_dask.errors import RunError, counted
 from sage_dask.extras import require
 from sage_dask.spans.fold import Span
 from sage_dask.version import __version__
@@ -197,9 +197,9 @@ def _export(exporter: Any, spans: Sequence[Any]) -> None:
     results = _require("opentelemetry.sdk.trace.export").SpanExportResult
     if exporter.export(spans) is not results.SUCCESS:
         raise RunError(
-            f"{len(spans)} spans were not taken, and later ones not sent; see that the collector "
-            "runs, and takes OTLP over HTTP at that address, then export again: spans have the "
-            "same identities then"
+            f"the collector did not take {counted(len(spans), 'span')}, and later ones were not "
+            "sent; see that it runs, and takes OTLP over HTTP at that address, then export again: "
+            "spans have the same identities then"
         )
 
 
