@@ -61,14 +61,12 @@ def _send(path: Path, exporter: object, every: int, service: str | None) -> int:
     """Send the spans of a run, and return how many there were."""
     from itertools import chain
 
-    from sage_dask.durable.run_reading import reading_run
+    from sage_dask.durable.run_events import run_events
     from sage_dask.events import JobStarted
     from sage_dask.spans.fold import spans_of
     from sage_dask.spans.sending import send
 
-    with reading_run(path) as run:
-        events = run.events()
-        first = next(events)
-        name = first.pipeline if isinstance(first, JobStarted) else "sage_dask"
-        found = spans_of(chain([first], events), every=every)
-        return send(found, exporter, service=service or name)
+    events = run_events(path)
+    first = next(events)
+    name = first.pipeline if isinstance(first, JobStarted) else "sage_dask"
+    return send(spans_of(chain([first], events), every=every), exporter, service=service or name)

@@ -68,24 +68,27 @@ def _tell_task(key: str, scheduler: str, *, as_json: bool) -> None:
 
 
 def _tell_life(record_id: str, path: Path, *, as_json: bool) -> None:
-    from sage_dask.durable.run_reading import reading_run
+    from sage_dask.durable.known_rows import known_rows
+    from sage_dask.durable.run_events import run_events
+    from sage_dask.journal.lock import holder
+    from sage_dask.journal.opening import has_journal
     from sage_dask.life.fold import LifeBuilder, possible_roots
     from sage_dask.life.nearest import nearest_ids
     from sage_dask.life.words import sentences
 
-    with reading_run(path) as run:
-        # First: a run that ends meanwhile is then said to go on, which it did, not killed.
-        is_held = run.is_held
-        builder = LifeBuilder(record_id)
-        for event in run.events():
-            builder.add(event)
-        life = builder.life(run.rows(possible_roots(record_id)))
-        if not life.is_known:
-            raise RunError(_unknown(life, path, nearest_ids(record_id, run.events())))
+    # First: a run that ends meanwhile is then said to go on, which it did, not killed.
+    is_held = holder(path) is not None if has_journal(path) else None
+    builder = LifeBuilder(record_id)
+    for event in run_events(path):
+        builder.add(event)
+    life = builder.life(known_rows(path, possible_roots(record_id)))
+    if not life.is_known:
+        raise RunError(_unknown(life, path, nearest_ids(record_id, run_events(path))))
     if as_json:
         print_json(life.as_dict())
     else:
-        say("\n".join(sentences(life, is_held=is_held, failed_file=_failed_file(life, path))))
+        failed_file = _failed_file(life, path)
+        say("\n".join(sentences(life, is_held=is_held, failed_file=failed_file)))
 
 
 def _unknown(life: Life, path: Path, nearest: Sequence[str]) -> str:

@@ -9,7 +9,8 @@ import pytest
 from distributed import Client
 
 from sage_dask import Collect, FromIterable, Operator, Pipeline, StopRun
-from sage_dask.durable.run_reading import reading_run
+from sage_dask.durable.known_rows import known_rows
+from sage_dask.durable.run_events import run_events
 from sage_dask.life.fold import LifeBuilder, possible_roots
 from sage_dask.life.words import sentences
 from sage_dask.operators import WriteJsonl
@@ -51,11 +52,10 @@ def mixed(sink=None):
 
 def life_of(record_id, folder):
     """Return the life of a record of a run."""
-    with reading_run(folder) as run:
-        builder = LifeBuilder(record_id)
-        for event in run.events():
-            builder.add(event)
-        return builder.life(run.rows(possible_roots(record_id)))
+    builder = LifeBuilder(record_id)
+    for event in run_events(folder):
+        builder.add(event)
+    return builder.life(known_rows(folder, possible_roots(record_id)))
 
 
 def told(life):
@@ -134,8 +134,7 @@ def test_a_run_that_went_on_tells_of_both_starts(on, tmp_path):
     assert [passage.end for passage in before.passages] == ["cut off"]
     assert [passage.end for passage in after.passages] == ["cut off", "written"]
     assert "It was not back when its start ended (StopRun)" in told(after)
-    with reading_run(tmp_path / "run") as run:
-        spans = list(spans_of(run.events()))
+    spans = list(spans_of(run_events(tmp_path / "run")))
     assert len({span.trace_id for span in spans}) == 2
     assert len({span.span_id for span in spans}) == len(spans)
     assert {span.parent_id for span in spans} <= {None, *(span.span_id for span in spans)}
