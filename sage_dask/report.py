@@ -39,6 +39,9 @@ class StageCost:
     records_out: int
     usage: Usage = field(default_factory=Usage)
     """What its requests cost."""
+    durations: Mapping[int, int] = field(default_factory=dict)
+    """Batches by what the stage took for each of them, as :class:`sage_dask.sketch.Sketch` counts;
+    together they took ``seconds``."""
 
     @property
     def ms_per_record(self) -> float:
@@ -140,8 +143,10 @@ class Report:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report as plain values, for JSON."""
+        """Return the report as plain values, for JSON; sketches are none and are left out."""
         plain = asdict(self)
+        for stage in plain["stages"].values():
+            del stage["durations"]
         plain["throughput_per_s"] = self.throughput
         plain["usage"] = asdict(self.usage)
         plain["tokens_per_s"] = self.tokens_per_s
@@ -168,16 +173,24 @@ class _StageSums:
     records_in: int = 0
     records_out: int = 0
     usage: Usage = field(default_factory=Usage)
+    durations: Sketch = field(default_factory=Sketch)
 
     def add(self, timing: StageTiming) -> None:
         self.seconds += timing.seconds
+        self.durations.add(timing.seconds)
         self.records_in += timing.records_in
         self.records_out += timing.records_out
         if timing.usage is not None:
             self.usage.add(timing.usage)
 
     def cost(self) -> StageCost:
-        return StageCost(self.seconds, self.records_in, self.records_out, replace(self.usage))
+        return StageCost(
+            self.seconds,
+            self.records_in,
+            self.records_out,
+            replace(self.usage),
+            self.durations.counts,
+        )
 
 
 class ReportBuilder:
