@@ -43,7 +43,7 @@ def sentences(life: Life, *, is_held: bool | None, failed_file: str = "") -> Ite
     if life.passages and life.rank is not None:
         yield from _compared(life.passages[-1], life.rank)
     yield from _fate(life, failed_file)
-    if not life.passages and life.fate is not None:
+    if not (life.passages or life.refusals) and life.fate is not None:
         yield "When and where is not known: an older version ran it, whose events tell no ids."
 
 

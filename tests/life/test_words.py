@@ -214,3 +214,15 @@ def test_a_row_alone_says_what_is_missing():
 
     assert text.startswith("record 'q-17' of pipeline 'rag': written\n")
     assert "an older version ran it, whose events tell no ids" in text
+
+
+def test_a_row_that_never_set_out_says_why():
+    """Refused as it was read, it was in no batch; nothing is missing of it."""
+    refused = committed(failed={"q-99": "read: PriorityError: no number"})
+
+    text = told(refused, record_id="q-99", rows={})
+
+    assert text == (
+        "record 'q-99' of pipeline 'rag': refused as it was read\n"
+        "A row with this id never set out: read: PriorityError: no number."
+    )
