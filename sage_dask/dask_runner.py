@@ -136,7 +136,7 @@ class DaskRunner:
         nodes = sorted({node_name(worker.get(NODE), worker["host"]) for worker in workers})
         several = f" ({len(workers)} workers)" if len(workers) > len(nodes) else ""
         on = f"{counted(len(nodes), 'Dask node')}{several}, {counted(threads, 'thread')}"
-        return Machines(f"on {on}", nodes, threads)
+        return Machines(f"on {on}", nodes, threads, has_keys=True)
 
     def _prepare(self, programs: Iterable[Program]) -> None:
         """Make operators ready on every worker, before the first record is spent."""

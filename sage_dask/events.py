@@ -34,6 +34,9 @@ class JobStarted:
     """Wall-clock time, ISO 8601 with offset; for people, never for durations."""
     versions: Mapping[str, str] = field(default_factory=dict)
     output: str = ""
+    task_names: Sequence[str] = field(default_factory=list)
+    """Of the tasks that a batch passes on a cluster, in order; the keys of its tasks begin with
+    them.  Empty in one process, which has no keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ Event: TypeAlias = (
 )
 
 # Left out of lines where they are so.
-_USUAL = {"spent": {}, "failed": {}, "filtered": [], "is_kept": True}
+_USUAL = {"spent": {}, "failed": {}, "filtered": [], "is_kept": True, "task_names": []}
 
 _KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in get_args(Event)}
 

@@ -144,10 +144,15 @@ class Job:
                 started_at=datetime.now().astimezone().isoformat(timespec="seconds"),
                 versions=versions(),
                 output=self.plan.sink.name,
+                task_names=self._task_names,
             )
         )
         self._started_s = self._clock()
         self._standing.start(self._started_s)
+
+    @property
+    def _task_names(self) -> Sequence[str]:
+        return [task.name for task in self.plan.stages] if self._machines.has_keys else []
 
     def admit(self) -> Batch | None:
         """Read the next batch with records in it; None when there is no more.

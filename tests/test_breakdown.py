@@ -249,3 +249,12 @@ def test_set_up_on_a_late_worker_is_a_part():
     breakdown = of(committed(task(("a", 1.0, None), setup_s=2.0, scheduling=0.0), away=3.0))
 
     assert breakdown.seconds(SETUP) == 2.0
+
+
+def test_a_stage_may_bear_the_name_of_something_else():
+    """What is asked for of the two is what is given."""
+    breakdown = of(committed(task((spent.COMMIT, 3.0, None)), admission=0.5, here=3.0, commit=1.5))
+
+    assert breakdown.beside_stages(spent.COMMIT) == 1.5
+    assert breakdown.beside_stages(spent.RETURN) == 0.0
+    assert breakdown.parts_of(spent.COMMIT) == ()

@@ -83,3 +83,14 @@ def test_memory_does_not_grow_with_what_is_counted():
         sketch.add(10 ** (-6 + 11 * number / 100_000), 10)
 
     assert len(sketch.counts) < 1300
+
+
+def test_the_share_below_leaves_out_what_took_as_long():
+    """Records of the same batch are neither faster nor slower; of nothing, nothing is below."""
+    sketch = Sketch()
+    sketch.add(1.0, 30)
+    sketch.add(2.0, 10)
+
+    assert sketch.share_below(2.0) == 0.75
+    assert sketch.share_below(1.0) == 0.0
+    assert Sketch().share_below(1.0) == 0.0
