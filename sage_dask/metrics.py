@@ -63,6 +63,23 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
+def duration(seconds: float) -> str:
+    """Return seconds in the unit that reads best; a dash for what was not measured.
+
+    >>> [duration(seconds) for seconds in (0.0000125, 0.25, 2.5, 150, float("nan"))]
+    ['12 µs', '250.0 ms', '2.50 s', '2.5 min', '-']
+    """
+    if seconds != seconds:
+        return "-"
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 120:
+        return f"{seconds:.2f} s"
+    return f"{seconds / 60:.1f} min"
+
+
 @dataclass(frozen=True, slots=True)
 class LatencySummary:
     """Latency over all records of a run, in seconds."""

@@ -25,7 +25,7 @@ from sage_dask.events import (
     RecordsRefused,
     RecordsTakenBack,
 )
-from sage_dask.metrics import Latencies, LatencySummary, balance, in_short, money
+from sage_dask.metrics import Latencies, LatencySummary, balance, duration, in_short, money
 from sage_dask.record import StageTiming
 from sage_dask.sketch import Sketch
 
@@ -322,13 +322,13 @@ def _lines(report: Report) -> Iterable[str]:
     for kind, count in sorted(report.failures.items(), key=lambda item: -item[1])[:5]:
         yield f"  failed      {count:,} x {kind}"
     yield (
-        f"  throughput  {report.throughput:,.1f} records/s over {_duration(report.makespan_s)}"
+        f"  throughput  {report.throughput:,.1f} records/s over {duration(report.makespan_s)}"
         " (first read to last write)"
     )
     latency = report.latency
     yield (
-        f"  latency     mean {_duration(latency.mean_s)}   P50 {_duration(latency.p50_s)}   "
-        f"P99 {_duration(latency.p99_s)}"
+        f"  latency     mean {duration(latency.mean_s)}   P50 {duration(latency.p50_s)}   "
+        f"P99 {duration(latency.p99_s)}"
     )
     if report.nodes:
         yield (
@@ -338,9 +338,9 @@ def _lines(report: Report) -> Iterable[str]:
         )
     yield from _usage_lines(report)
     for what, seconds in report.startup_s.items():
-        yield f"  start-up    {_duration(seconds)} {what} (not in the figures above)"
+        yield f"  start-up    {duration(seconds)} {what} (not in the figures above)"
     if report.setup_s:
-        yield f"  set-up      {_duration(report.setup_s)} on workers that joined during the run"
+        yield f"  set-up      {duration(report.setup_s)} on workers that joined during the run"
     yield from _stage_lines(report)
     if report.output:
         yield f"  output      {report.output}"
@@ -380,16 +380,3 @@ def _spent(usage: Usage) -> str:
     parts = [f"{in_short(usage.tokens)} tokens"] if usage.tokens else []
     parts += [f"cost {money(usage.cost)}"] if usage.cost else []
     return f"; {', '.join(parts)}" if parts else ""
-
-
-def _duration(seconds: float) -> str:
-    """Return seconds in the unit that reads best."""
-    if seconds != seconds:
-        return "-"
-    if seconds < 0.001:
-        return f"{seconds * 1e6:.0f} µs"
-    if seconds < 1:
-        return f"{seconds * 1000:.1f} ms"
-    if seconds < 120:
-        return f"{seconds:.2f} s"
-    return f"{seconds / 60:.1f} min"
