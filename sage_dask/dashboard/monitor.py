@@ -6,7 +6,6 @@ hook that breaks is counted, told once, and that is all.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from distributed.scheduler import Scheduler
 from sage_dask.dashboard.actions import SchedulerActions
 from sage_dask.dashboard.board import RUNNING, Board
 from sage_dask.dashboard.loads import node_loads
+from sage_dask.dashboard.mount import mount
 from sage_dask.dashboard.prometheus import register
 from sage_dask.dashboard.snapshot import Snapshot
 from sage_dask.dashboard.wire import NEWS, SNAPSHOT
@@ -67,7 +67,7 @@ class MonitorPlugin(SchedulerPlugin):
         scheduler.handlers[NEWS] = self.hear
         scheduler.handlers[SNAPSHOT] = self.tell
         with self._harmless():
-            _function("sage_dask.dashboard.mount", "mount")(scheduler, self)
+            mount(scheduler, self)
         with self._harmless():
             register(self)
 
@@ -153,18 +153,3 @@ class MonitorPlugin(SchedulerPlugin):
             )
             logger.critical(told, exc_info=True)
             self._note(Notice("monitor", told))
-
-
-def _function(module: str, name: str) -> Callable[..., object]:
-    """Return a function that shows what a monitor knows; one that is not there shows nothing."""
-    try:
-        found: Callable[..., object] = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        return _nothing
-    return found
-
-
-def _nothing(*shown: object) -> None:
-    """Show nothing."""
