@@ -56,6 +56,23 @@ def money(cost: float) -> str:
     return f"{cost:.{2 - math.floor(math.log10(cost))}f}"
 
 
+def duration(seconds: float) -> str:
+    """Return seconds in the unit that reads best; a dash for what was not measured.
+
+    >>> [duration(seconds) for seconds in (0.0000214, 0.25, 7.5, 600.0, math.nan)]
+    ['21 µs', '250.0 ms', '7.50 s', '10.0 min', '-']
+    """
+    if math.isnan(seconds):
+        return "-"
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 120:
+        return f"{seconds:.2f} s"
+    return f"{seconds / 60:.1f} min"
+
+
 def clock_time(seconds: float) -> str:
     """Return a duration as a clock shows it: ``0:07``, ``12:30``, ``1:02:05``."""
     minutes, second = divmod(int(seconds), 60)

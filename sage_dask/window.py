@@ -29,8 +29,8 @@ from sage_dask.plan import READ
 from sage_dask.portable import fail_stranded
 from sage_dask.record import Batch, Record
 from sage_dask.runner import is_remembered, note_outage
-from sage_dask.scheduling.on_dask.control import ServerStatus
 from sage_dask.scheduling.on_dask.standstill import standstill
+from sage_dask.scheduling.statistics import Load
 from sage_dask.spent import ADMISSION, AWAY, LOST, RETURN
 from sage_dask.suspects import Part, Suspects
 from sage_dask.watchdog import Watchdog
@@ -107,6 +107,8 @@ class Window:
         self._is_exhausted = False
         tasks = job.plan.stages
         self._endpoints = {url for task in tasks for url in task.endpoints}
+        self._gates = {name for task in tasks for name in task.gates}
+        self._load = Load()
         self._num_computing = 0 if all(task.is_async for task in tasks) else self._size
         """Batches for the stages that compute."""
         self._num_records = 0
@@ -115,13 +117,13 @@ class Window:
             self._standstill, partial(job.note, "progress"), options.max_stall_s
         )
 
-    def observe_servers(self, status: Mapping[str, ServerStatus]) -> None:
+    def observe_load(self, load: Load) -> None:
         """Learn how many requests the servers should have; called on the client's own loop."""
-        own = {url: server for url, server in status.items() if url in self._endpoints}
-        self._wanted_requests = sum(server["wanted"] or 0.0 for server in own.values())
+        own = self._load = load.of(self._gates, self._endpoints)
+        self._wanted_requests = sum(own.wanted.values())
         self._news.put(None)
-        for endpoint, server in own.items():
-            note_outage(self._job, endpoint, server["down_s"])
+        for endpoint, server in own.servers.items():
+            note_outage(self._job, endpoint, server.down_s)
 
     def run(self) -> None:
         """Pass the whole source through the cluster."""
@@ -151,6 +153,7 @@ class Window:
         if news is None:
             # Also after a nudge: servers may tell of themselves all the time.
             self._watchdog.look()
+            self._job.show_load(self._load.gates, self._load.servers)
         return news
 
     def _standstill(self) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sage_dask.sketch import Sketch
-from sage_dask.standing import Progress
+from sage_dask.standing import RUNNING, Progress
 
 # Ten minutes at a point a second.
 MOST_POINTS = 600
@@ -26,7 +26,7 @@ SILENT_S = 15.0
 
 _POINT_EVERY_S = 1.0
 
-RUNNING, PAUSED, SILENT, LOST = "running", "paused", "silent", "lost"
+PAUSED, SILENT, LOST = "paused", "silent", "lost"
 
 
 class Point(NamedTuple):
@@ -105,7 +105,7 @@ class _Job:
 
     @property
     def outcome(self) -> str:
-        return RUNNING if self.progress.report is None else self.progress.report.outcome
+        return self.progress.outcome
 
     def _state(self, paused: bool, now_s: float) -> str:
         if self.outcome != RUNNING:
