@@ -74,7 +74,7 @@ class LineProgress:
         progress, keys = job.progress, list(self._jobs)
         name = names_of(keys)[keys.index(key)]
         state = summary(progress, progress.elapsed_s)
-        line = "   ".join(map(plain, [f"{name}: {state}", *progress.notes]))
+        line = "   ".join([f"{plain(name)}: {state}", *map(plain, progress.notes)])
         # Whoever read may have gone, or the log's disk be full: no reason to end the run.
         with suppress(OSError, ValueError):
             self._stream.write(line + "\n")

@@ -68,9 +68,14 @@ def table(overview: Overview, width: int, height: int) -> list[Text]:
     for detail in _DETAILS:
         lines = list(_lines(overview, width, detail))
         if len(lines) <= height:
-            return lines
-    left_out = len(lines) - max(height, 1) + 1
-    return [*lines[: max(height, 1) - 1], words(f"... and {left_out} lines more", width, DIM)]
+            break
+    else:
+        left_out = len(lines) - max(height, 1) + 1
+        lines[max(height, 1) - 1 :] = [words(f"... and {left_out} lines more", width, DIM)]
+    for line in lines:
+        # Of a screen that is too narrow for any figures.
+        line.truncate(width)
+    return lines
 
 
 def _lines(overview: Overview, width: int, detail: _Detail) -> Iterator[Text]:

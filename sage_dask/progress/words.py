@@ -64,8 +64,10 @@ def rate(per_s: float) -> str:
 
 def time_of(seconds: float) -> str:
     """Return a duration in at most eight characters: as a clock shows it, or in days."""
-    hours = int(seconds) // 3600
-    return clock_time(seconds) if hours < 100 else f"{hours // 24} d {hours % 24} h"
+    days, hours = divmod(int(seconds) // 3600, 24)
+    if days < 4:
+        return clock_time(seconds)
+    return f"{days} d {hours} h" if days < 100 else f"{days:,} d"
 
 
 def amount(number: float) -> str:
@@ -102,5 +104,6 @@ def summary(progress: Progress, elapsed_s: float) -> str:
     left = max(0, (progress.expected or 0) - done)
     is_running = progress.outcome == RUNNING
     parts.append(f"{clock_time(left / per_s)} left" if left and per_s and is_running else "")
-    parts.append("" if progress.outcome in (RUNNING, DONE) else f"ended: {progress.outcome}")
+    is_well = progress.outcome in (RUNNING, DONE)
+    parts.append("" if is_well else f"ended: {plain(progress.outcome)}")
     return "   ".join(part for part in parts if part)
