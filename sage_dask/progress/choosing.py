@@ -8,7 +8,6 @@ from typing import IO, Self
 
 from sage_dask.progress.lines import LineProgress
 from sage_dask.progress.live import LiveProgress
-from sage_dask.progress.notebook import is_notebook
 from sage_dask.standing import Progress
 
 
@@ -54,6 +53,15 @@ def show_progress(
     from sage_dask.progress.terminal import Terminal
 
     return LiveProgress(Terminal(Console(file=stream)))
+
+
+def is_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook, and not a terminal's IPython."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")
 
 
 def is_live(stream: IO[str]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import sys
 from typing import Any
 
 from sage_dask.progress.overview import Overview
@@ -11,15 +10,6 @@ from sage_dask.progress.table import table
 
 # As wide as a page, and as long as it takes.
 _WIDTH, _HEIGHT = 118, 200
-
-
-def is_notebook() -> bool:
-    """Return whether this process is the kernel of a notebook, and not a terminal's IPython."""
-    if "IPython" not in sys.modules:
-        return False
-    from IPython import get_ipython
-
-    return hasattr(get_ipython(), "kernel")
 
 
 class Notebook:

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from sage_dask.progress import LiveProgress, show_progress
-from sage_dask.progress.notebook import is_notebook
+from sage_dask.progress.choosing import is_notebook
 from tests.progress.building import progress_of, report_of
 
 
