@@ -307,7 +307,7 @@ class Job:
             self._end(JobFinished(type(error).__name__, str(error)))
         except Exception as second:
             error.add_note(f"and the run's events could not be closed in order: {second}")
-            self._standing.end()
+            self._standing.end(self._builder.report())
 
     def close(self) -> None:
         """Let go of the run folder; a job that ended did so already."""
@@ -419,8 +419,9 @@ class Job:
     def _end(self, event: JobFinished) -> Report:
         self._note(event)
         self.close()
-        self._standing.end()
-        return self._builder.report()
+        report = self._builder.report()
+        self._standing.end(report)
+        return report
 
 
 def _failed(failures: Sequence[Failure]) -> dict[str, str]:

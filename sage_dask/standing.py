@@ -144,19 +144,26 @@ class Standing:
             self._look()
             self._tell(0.0)
 
-    def end(self) -> None:
-        """Tell how it ended, and nobody any more; what ended is not undone by an observer."""
+    def end(self, report: Report) -> None:
+        """Tell how the job ended, and nobody any more; what is over is not undone by an observer.
+
+        Args:
+            report: What the progress shows from now on, with the outcome.
+        """
         with self._lock:
-            if not self._is_live:
+            if self._ended_s is not None:
                 return
-            self._counted_s = -math.inf
-            self._look()
+            is_live, self._ended_s = self._is_live, self._clock()
+            self._counted_s = math.inf
+            self._report = report
+            self._latencies = {} if self._builder is None else self._builder.sketch.counts
+            # What held it up does so no more.
+            self._notes.clear()
             try:
-                self._tell(self._elapsed_s)
+                if is_live:
+                    self._tell(self._elapsed_s)
             except Exception:
                 _log.warning("the observer of %r failed at its end", self._pipeline, exc_info=True)
-            finally:
-                self._ended_s = self._clock()
 
     def count(self, event: BatchCommitted) -> None:
         """Count a batch that was written."""

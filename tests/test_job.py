@@ -519,7 +519,7 @@ def test_notes_outside_the_run_tell_nobody():
     assert [(p.notes, p.outcome) for p in seen] == [
         (("early",), "running"),
         (("early",), "running"),
-        (("early",), "done"),
+        ((), "done"),
     ]
 
 

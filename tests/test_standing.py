@@ -43,14 +43,14 @@ def test_a_note_is_told_when_it_changes_and_only_while_the_job_runs():
     standing.note("a", "down")
     standing.note("a", "down")
     standing.note("b", None)
-    standing.end()
+    standing.end(ReportBuilder().report())
     standing.note("a", None)
 
     assert [(p.notes, p.elapsed_s) for p in told] == [
         (("before",), 0.0),
         (("down", "before"), 2.0),
         (("down",), 2.0),
-        (("down",), 2.0),
+        ((), 2.0),
     ]
 
 
@@ -77,8 +77,8 @@ def test_the_last_news_has_the_outcome_and_comes_once():
     standing.start(0.0)
 
     builder.add(JobFinished("done"))
-    standing.end()
-    standing.end()
+    standing.end(builder.report())
+    standing.end(builder.report())
 
     assert [(p.job, p.outcome) for p in told] == [("1f", "running"), ("1f", "done")]
 
@@ -90,7 +90,7 @@ def test_time_stands_still_after_the_end():
     standing.start(10.0)
     clock.advance(5.0)
 
-    standing.end()
+    standing.end(ReportBuilder().report())
     clock.advance(100.0)
 
     assert standing.progress().elapsed_s == 5.0
@@ -108,7 +108,7 @@ def test_an_observer_that_fails_at_the_end_undoes_nothing(caplog):
     standing.start(0.0)
 
     builder.add(JobFinished("done"))
-    standing.end()
+    standing.end(builder.report())
 
     assert "observer of 'p' failed at its end" in caplog.text
 
