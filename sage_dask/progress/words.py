@@ -74,6 +74,8 @@ def amount(number: float) -> str:
     """Return an amount of money in at most eight characters; nothing where there is none."""
     if not number:
         return ""
+    if number < 0.0001:
+        return "<0.0001"
     return money(number) if number < 10_000 else in_short(number)
 
 
