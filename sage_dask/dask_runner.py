@@ -127,7 +127,7 @@ class DaskRunner:
 
     def _pass_through(self, window: Window) -> None:
         """Have the whole source go through the cluster."""
-        with dask.config.set(_SETTINGS), self._control.servers(window.observe_servers):
+        with dask.config.set(_SETTINGS), self._control.load(window.observe_load):
             window.run()
 
     def _machines(self) -> Machines:

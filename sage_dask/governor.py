@@ -11,7 +11,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 from sage_dask import aio
@@ -21,7 +22,7 @@ from sage_dask.endpoint.gauges import Gauges
 from sage_dask.endpoint.limit import RequestLimit
 from sage_dask.endpoint.slots import RequestSlots
 from sage_dask.scheduling.asking import ask_servers
-from sage_dask.scheduling.servers import Servers, Share, Want
+from sage_dask.scheduling.servers import Servers, ServerStatistics, Share, Want
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ _Asker: TypeAlias = tuple[str, tuple[str, ...]]
 class Governor:
     """Divides the slots of model servers among the jobs of this process.
 
-    Everything happens on the process's loop, but ``context``.
+    Everything happens on the process's loop, but for what a run in another thread calls.
     """
 
     def __init__(self) -> None:
@@ -49,6 +50,8 @@ class Governor:
         self.slots.allot({}, 0)
         self.slots.on_change = self._gather
         self._servers = Servers()
+        self._known: Mapping[str, ServerStatistics] = {}
+        """As of the latest allotment; replaced, never changed, since other threads look at it."""
         self._outstanding: dict[_Asker, int] = {}
         self._is_due = False
         self._asking: asyncio.Task[None] | None = None
@@ -75,9 +78,14 @@ class Governor:
         fixed = sum(limit.fixed or 0 for limit in endpoints.values())
         return _WINDOWS * max(fixed, self._servers.capacity(tuple(endpoints)))
 
-    def down_s(self, endpoint: str) -> float | None:
-        """Return for how long a server has been down; None where it is not."""
-        return self.slots.down_s(endpoint)
+    def load(self, endpoints: Collection[str]) -> Mapping[str, ServerStatistics]:
+        """Return how some servers are doing, by endpoint; those it has not met are left out."""
+        known = self._known
+        return {
+            endpoint: replace(known[endpoint], down_s=self.slots.down_s(endpoint))
+            for endpoint in endpoints
+            if endpoint in known
+        }
 
     def _declare(self, asker: _Asker, endpoints: Mapping[str, RequestLimit]) -> None:
         """Note what a job asks of its servers, once: the latest job to come decides."""
@@ -118,6 +126,7 @@ class Governor:
         shares = {want.job: Share() for want in wants}
         for allotment in self._servers.allot(wants, shares, now_s).values():
             self.slots.allot(allotment.slots, allotment.version)
+        self._known = self._servers.statistics()
 
     def _ask_while_busy(self) -> None:
         """Follow the servers' gauges while there are requests."""

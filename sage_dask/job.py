@@ -36,6 +36,8 @@ from sage_dask.options import Machines, RunOptions
 from sage_dask.plan import Plan
 from sage_dask.record import Batch, Failure
 from sage_dask.report import Report, ReportBuilder
+from sage_dask.scheduling.gate import GateStatistics
+from sage_dask.scheduling.servers import ServerStatistics
 from sage_dask.spent import COMMIT
 from sage_dask.standing import Progress, Standing
 from sage_dask.version import versions
@@ -99,6 +101,7 @@ class Job:
             self._feed.expected,
             self._spending.usage,
             options.observer,
+            job=self.id,
             builder=self._builder,
             clock=clock,
         )
@@ -256,6 +259,12 @@ class Job:
         """
         self._standing.note(source, text)
 
+    def show_load(
+        self, gates: Mapping[str, GateStatistics], servers: Mapping[str, ServerStatistics]
+    ) -> None:
+        """Show beside the progress how full the job's gates and model servers are."""
+        self._standing.show_load(gates, servers)
+
     def finish(self) -> Report:
         """Check the account, publish the output and return the report.
 
@@ -303,6 +312,7 @@ class Job:
             self._end(JobFinished(type(error).__name__, str(error)))
         except Exception as second:
             error.add_note(f"and the run's events could not be closed in order: {second}")
+            self._standing.end(self._builder.report())
 
     def close(self) -> None:
         """Let go of the run folder; a job that ended did so already."""
@@ -412,11 +422,10 @@ class Job:
         self._outlet.note(event)
 
     def _end(self, event: JobFinished) -> Report:
-        self._standing.stop()
         self._note(event)
         self.close()
         report = self._builder.report()
-        self._standing.conclude(report)
+        self._standing.end(report)
         return report
 
 

@@ -56,20 +56,13 @@ def money(cost: float) -> str:
     return f"{cost:.{2 - math.floor(math.log10(cost))}f}"
 
 
-def clock_time(seconds: float) -> str:
-    """Return a duration as a clock shows it: ``0:07``, ``12:30``, ``1:02:05``."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
 def duration(seconds: float) -> str:
     """Return seconds in the unit that reads best; a dash for what was not measured.
 
-    >>> [duration(seconds) for seconds in (0.0000125, 0.25, 2.5, 150, float("nan"))]
-    ['12 µs', '250.0 ms', '2.50 s', '2.5 min', '-']
+    >>> [duration(seconds) for seconds in (0.0000214, 0.25, 7.5, 600.0, math.nan)]
+    ['21 µs', '250.0 ms', '7.50 s', '10.0 min', '-']
     """
-    if seconds != seconds:
+    if math.isnan(seconds):
         return "-"
     if seconds < 0.001:
         return f"{seconds * 1e6:.0f} µs"
@@ -78,6 +71,13 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.2f} s"
     return f"{seconds / 60:.1f} min"
+
+
+def clock_time(seconds: float) -> str:
+    """Return a duration as a clock shows it: ``0:07``, ``12:30``, ``1:02:05``."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 @dataclass(frozen=True, slots=True)

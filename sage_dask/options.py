@@ -48,7 +48,8 @@ class RunOptions:
     launch: Launch | None = field(default_factory=current_launch)
     """How the command line started the run, if it did."""
     observer: Observer | None = None
-    """Called with the progress after each write and when a note changes; never twice at once.
+    """Called with the progress at the start, after each write, when a note or the load of gates and
+    servers changes, and at the end, with the outcome; never twice at once.
 
     Notes may come from another thread than the run's, and so do the calls that tell of them.
     """

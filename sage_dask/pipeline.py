@@ -257,7 +257,8 @@ class Pipeline:
             follow: Write rows as they are done to ``growing.jsonl`` in the run's folder, too.
             max_errors: Failures that end the run: more than a number of records, or than a share
                 of those read, such as 0.01.
-            observer: Called with the progress after each write.
+            observer: Called with the progress from the start to the end, such as
+                ``sage_dask.progress.show_progress()``.
             max_in_flight: Most batches on their way at once.
             max_stall_s: Seconds on a cluster without a batch that comes back, after which the run
                 ends and may go on later; the progress tells the reason after half a minute.

@@ -178,7 +178,7 @@ class _Passage:
 
     def _take(self) -> None:
         """Wait for a batch that has its answers and take it on; not for ever, as limits grow."""
-        self._note_outages()
+        self._show_servers()
         try:
             news = self._news.get(timeout=_LOOK_S if self._endpoints else None)
         except Empty:
@@ -196,9 +196,11 @@ class _Passage:
         else:
             self._advance(batch)
 
-    def _note_outages(self) -> None:
-        for endpoint in self._endpoints:
-            note_outage(self._job, endpoint, self._governor.down_s(endpoint))
+    def _show_servers(self) -> None:
+        servers = self._governor.load(self._endpoints)
+        self._job.show_load({}, servers)
+        for endpoint, server in servers.items():
+            note_outage(self._job, endpoint, server.down_s)
 
 
 def is_remembered(plan: Plan, batch: Batch) -> bool:

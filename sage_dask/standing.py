@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -12,6 +13,13 @@ from dataclasses import dataclass, field
 from sage_dask.endpoint.usage import Usage
 from sage_dask.events import BatchCommitted
 from sage_dask.report import Report, ReportBuilder
+from sage_dask.scheduling.gate import GateStatistics
+from sage_dask.scheduling.servers import ServerStatistics
+
+_log = logging.getLogger(__name__)
+
+# The outcome of a job that has none yet.
+RUNNING = "running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,22 @@ class Progress:
     """What is counted of it, as of a quarter of a second ago at most; None where nobody counts."""
     latencies: Mapping[int, int] = field(default_factory=dict)
     """Records by latency, as :class:`sage_dask.sketch.Sketch` counts them, as of then."""
+    job: str = ""
+    """Its id, which tells it from others of its pipeline."""
+    gates: Mapping[str, GateStatistics] = field(default_factory=dict)
+    """Those that it holds slots of, as the scheduler told within the last second; with what other
+    jobs hold."""
+    servers: Mapping[str, ServerStatistics] = field(default_factory=dict)
+    """Those that it asks, by endpoint, likewise."""
 
+    @property
+    def outcome(self) -> str:
+        """``"running"``, or what the job ended with."""
+        return RUNNING if self.report is None else self.report.outcome
+
+
+# Gates and servers change all the time.
+_SHOW_EVERY_S = 0.25
 
 # What is counted of each batch.
 _COUNTS = ("num_read", "num_written", "num_failed", "num_filtered")
@@ -53,13 +76,14 @@ class Standing:
     """The progress of one job.
 
     One thread counts; notes may come from any.  The observer is called in the thread that
-    brings the news, and never twice at once.
+    brings the news, and never twice at once: from the start to the end, each of them included.
 
     Args:
         pipeline: Name of the pipeline.
         expected: Records the source says it has, where it knows.
         usage: What was spent; read whenever somebody is told.
         observer: Called with each change; None for nobody.
+        job: Id of the job.
         builder: Counts the job's events, in the thread that counts here.
         clock: Seconds; only differences count.
     """
@@ -71,6 +95,7 @@ class Standing:
         usage: Usage,
         observer: Observer | None = None,
         *,
+        job: str = "",
         builder: ReportBuilder | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -78,6 +103,7 @@ class Standing:
         self._expected = expected
         self._usage = usage
         self._observer = observer
+        self._job = job
         self._builder = builder
         self._report: Report | None = None
         self._latencies: Mapping[int, int] = {}
@@ -86,11 +112,13 @@ class Standing:
         self._totals: Counter[str] = Counter()
         self._num_before = 0
         self._notes: dict[str, str] = {}
+        self._gates: Mapping[str, GateStatistics] = {}
+        self._servers: Mapping[str, ServerStatistics] = {}
+        self._shown_s = -math.inf
         # An observer may leave a note, too.
         self._lock = threading.RLock()
         self._started_s: float | None = None
-        self._elapsed_s = 0.0
-        """What the job took, once it is over."""
+        self._ended_s: float | None = None
 
     @property
     def num_read(self) -> int:
@@ -110,43 +138,64 @@ class Standing:
             self._num_before = before.num_read
 
     def start(self, now_s: float) -> None:
-        """Tell of changes from now on."""
+        """Tell how it begins, and of changes from now on."""
         with self._lock:
             self._started_s = now_s
+            self._look()
+            self._tell(0.0)
 
-    def stop(self) -> None:
-        """Tell nobody any more."""
-        with self._lock:
-            if self._started_s is not None:
-                self._elapsed_s = self._clock() - self._started_s
-            self._started_s = None
+    def end(self, report: Report) -> None:
+        """Tell how the job ended, and nobody any more; what is over is not undone by an observer.
 
-    def conclude(self, report: Report) -> None:
-        """Have the progress say from now on how the job ended."""
+        Args:
+            report: What the progress shows from now on, with the outcome.
+        """
         with self._lock:
+            if self._ended_s is not None:
+                return
+            is_live, self._ended_s = self._is_live, self._clock()
             self._counted_s = math.inf
-            self._notes.clear()
             self._report = report
             self._latencies = {} if self._builder is None else self._builder.sketch.counts
+            # What held it up does so no more.
+            self._notes.clear()
+            try:
+                if is_live:
+                    self._tell(self._elapsed_s)
+            except Exception:
+                _log.warning("the observer of %r failed at its end", self._pipeline, exc_info=True)
 
     def count(self, event: BatchCommitted) -> None:
         """Count a batch that was written."""
         with self._lock:
             for name in _COUNTS:
                 self._totals[name] += getattr(event, name)
-            if self._observer is not None:
-                self._look()
+            self._look()
             self._tell(event.elapsed_s)
 
     def progress(self) -> Progress:
         """Return how far the job is; for the thread that counts."""
         with self._lock:
-            self._look()
-            if self._started_s is None:
-                return self._progress(self._elapsed_s)
-            return self._progress(self._clock() - self._started_s)
+            self._look_anyway()
+            return self._progress(self._elapsed_s)
+
+    @property
+    def _is_live(self) -> bool:
+        return self._started_s is not None and self._ended_s is None
+
+    @property
+    def _elapsed_s(self) -> float:
+        """Seconds from the start to now, or to the end."""
+        if self._started_s is None:
+            return 0.0
+        return (self._clock() if self._ended_s is None else self._ended_s) - self._started_s
 
     def _look(self) -> None:
+        """Count everything for the observer, where there is one."""
+        if self._observer is not None:
+            self._look_anyway()
+
+    def _look_anyway(self) -> None:
         """Count everything, unless that was done just now."""
         now_s = self._clock()
         if self._builder is not None and now_s >= self._counted_s + _COUNT_EVERY_S:
@@ -174,8 +223,20 @@ class Standing:
                 del self._notes[source]
             else:
                 self._notes[source] = text
-            if self._started_s is not None:
-                self._tell(self._clock() - self._started_s)
+            if self._is_live:
+                self._tell(self._elapsed_s)
+
+    def show_load(
+        self, gates: Mapping[str, GateStatistics], servers: Mapping[str, ServerStatistics]
+    ) -> None:
+        """Show how full its gates and model servers are; not more often than people can look."""
+        with self._lock:
+            is_news = (gates, servers) != (self._gates, self._servers)
+            self._gates, self._servers = gates, servers
+            now_s = self._clock()
+            if is_news and self._is_live and now_s >= self._shown_s + _SHOW_EVERY_S:
+                self._shown_s = now_s
+                self._tell(self._elapsed_s)
 
     def _tell(self, elapsed_s: float) -> None:
         if self._observer is not None:
@@ -196,6 +257,9 @@ class Standing:
             cost=self._usage.cost,
             report=self._report,
             latencies=self._latencies,
+            job=self._job,
+            gates=self._gates,
+            servers=self._servers,
         )
 
     def __repr__(self) -> str:

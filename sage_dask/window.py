@@ -31,9 +31,9 @@ from sage_dask.portable import fail_stranded
 from sage_dask.record import Batch, Record
 from sage_dask.runner import is_remembered, note_outage
 from sage_dask.schedule import job_name
-from sage_dask.scheduling.on_dask.control import ServerStatus
 from sage_dask.scheduling.on_dask.orders import Order
 from sage_dask.scheduling.on_dask.standstill import standstill
+from sage_dask.scheduling.statistics import Load
 from sage_dask.spent import ADMISSION, AWAY, LOST, RETURN
 from sage_dask.suspects import Part, Suspects
 from sage_dask.watchdog import Watchdog
@@ -113,6 +113,8 @@ class Window:
         self._is_exhausted = False
         tasks = job.plan.stages
         self._endpoints = {url for task in tasks for url in task.endpoints}
+        self._gates = {name for task in tasks for name in task.gates}
+        self._load = Load()
         self._num_computing = 0 if all(task.is_async for task in tasks) else self._size
         """Batches for the stages that compute."""
         self._num_records = 0
@@ -123,13 +125,13 @@ class Window:
         name = job_name(job.plan.pipeline, job.id)
         self._ordered = Ordered(name, client.scheduler.address, job.note)
 
-    def observe_servers(self, status: Mapping[str, ServerStatus]) -> None:
+    def observe_load(self, load: Load) -> None:
         """Learn how many requests the servers should have; called on the client's own loop."""
-        own = {url: server for url, server in status.items() if url in self._endpoints}
-        self._wanted_requests = sum(server["wanted"] or 0.0 for server in own.values())
+        own = self._load = load.of(self._gates, self._endpoints)
+        self._wanted_requests = sum(own.wanted.values())
         self._news.put(None)
-        for endpoint, server in own.items():
-            note_outage(self._job, endpoint, server["down_s"])
+        for endpoint, server in own.servers.items():
+            note_outage(self._job, endpoint, server.down_s)
 
     def obey(self, order: Order) -> None:
         """Take an operator's order; called on the client's own loop."""
@@ -173,6 +175,8 @@ class Window:
         elif news is None:
             # Also after a nudge: servers may tell of themselves all the time.
             self._watchdog.look()
+        if news is None:
+            self._job.show_load(self._load.gates, self._load.servers)
         return news
 
     def _standstill(self) -> str:

@@ -25,6 +25,7 @@ from sage_dask import (
 from sage_dask.cluster import LocalNodes
 from sage_dask.dask_runner import connected
 from sage_dask.errors import RunError, SetupError
+from sage_dask.scheduling.on_dask.control import SchedulerControl
 from sage_dask.stage import Source
 from sage_dask.window import REORDER_WINDOWS, WAVES_PER_THREAD
 
@@ -300,7 +301,8 @@ def test_an_interrupted_run_takes_its_tasks_back(client, cluster, error):
     sink = Collect()
 
     def interrupt(progress):
-        raise error
+        if progress.num_read:
+            raise error
 
     # Kept: the error's frames hold on to whatever was not taken back.
     with pytest.raises(error) as told:
@@ -309,6 +311,22 @@ def test_an_interrupted_run_takes_its_tasks_back(client, cluster, error):
     assert sink.ids == ["0"]
     assert told.traceback
     assert eventually(client, lambda: not ours(cluster.scheduler))
+
+
+def test_the_observer_hears_of_the_gates_that_the_job_uses(client):
+    """As the scheduler knows them, other gates left out; at the end with what became of the job."""
+    seen = []
+    SchedulerControl(client).set_gate("others", 7)
+    source = Pipeline("p").source(numbers(20))
+
+    source.map(dict, gates={"llm": 1}).sink(Collect()).run(
+        client, batch_size=1, gates={"llm": 2}, observer=seen.append
+    )
+
+    limits = [{name: gate.limit for name, gate in p.gates.items()} for p in seen if p.gates]
+    assert limits
+    assert all(each == {"llm": 2} for each in limits)
+    assert [p.outcome for p in seen][-2:] == ["running", "done"]
 
 
 def test_cancelled_tasks_end_the_run(client):

@@ -212,6 +212,10 @@ def test_the_limit_of_a_server_is_found(governor):
         aio.submit(ask_many()).result(PATIENCE_S)
 
         assert server.statistics()["most_running"] >= 30
+        # What people are shown, of the servers that are asked for.
+        load = governor.load([server.endpoint, "http://nobody:1/v1"])
+        assert list(load) == [server.endpoint]
+        assert load[server.endpoint].limit >= 30
         # A search may be at twice the seats when the last answer comes, and never goes further.
         assert governor.room(limits) <= 2.5 * 2 * 32
 

@@ -391,7 +391,7 @@ def test_a_window_without_room_is_refused(limit):
 
 
 def test_progress_grows_with_the_clock():
-    """The observer is told counts and elapsed time after each write."""
+    """The observer is told counts and elapsed time at the start and after each write."""
     seen = []
     job, clock = started(numbers(4), observer=seen.append)
     batches = [job.admit(), job.admit()]
@@ -399,8 +399,12 @@ def test_progress_grows_with_the_clock():
         clock.advance(2.0)
         job.settle(done(batch))
 
-    assert [(p.num_read, p.num_written, p.elapsed_s) for p in seen] == [(2, 2, 2.0), (4, 4, 4.0)]
-    assert [p.expected for p in seen] == [4, 4]
+    assert [(p.num_read, p.num_written, p.elapsed_s) for p in seen] == [
+        (0, 0, 0.0),
+        (2, 2, 2.0),
+        (4, 4, 4.0),
+    ]
+    assert [p.expected for p in seen] == [4, 4, 4]
 
 
 def test_a_budget_that_is_spent_ends_the_run_in_good_order():
@@ -487,7 +491,7 @@ def test_progress_tells_what_was_spent():
     for _ in range(2):
         job.settle(done(job.admit(), usage=Usage(prompt_tokens=5, completion_tokens=2, cost=0.5)))
 
-    assert [(p.tokens, p.cost) for p in seen] == [(7, 0.5), (14, 1.0)]
+    assert [(p.tokens, p.cost) for p in seen] == [(0, 0.0), (7, 0.5), (14, 1.0)]
 
 
 def test_a_note_is_told_at_once_and_until_it_is_cleared():
@@ -499,8 +503,8 @@ def test_a_note_is_told_at_once_and_until_it_is_cleared():
     for text in ("down", "down", "still down", None, None):
         job.note("gpu-0", text)
 
-    assert [p.notes for p in seen] == [("down",), ("still down",), ()]
-    assert seen[0].elapsed_s == 3.0
+    assert [p.notes for p in seen] == [(), ("down",), ("still down",), ()]
+    assert seen[1].elapsed_s == 3.0
 
 
 def test_each_source_has_a_note_of_its_own():
@@ -512,7 +516,7 @@ def test_each_source_has_a_note_of_its_own():
     job.settle(done(job.admit()))
     job.note("gpu-1", None)
 
-    assert [p.notes for p in seen[1:]] == [("zero", "one"), ("zero", "one"), ("zero",)]
+    assert [p.notes for p in seen[2:]] == [("zero", "one"), ("zero", "one"), ("zero",)]
 
 
 def test_notes_outside_the_run_tell_nobody():
@@ -527,7 +531,11 @@ def test_notes_outside_the_run_tell_nobody():
     job.finish()
     job.note("gpu-0", "late")
 
-    assert [p.notes for p in seen] == [("early",)]
+    assert [(p.notes, p.outcome) for p in seen] == [
+        (("early",), "running"),
+        (("early",), "running"),
+        ((), "done"),
+    ]
 
 
 def test_the_observer_is_never_called_twice_at_once():
@@ -537,12 +545,13 @@ def test_the_observer_is_never_called_twice_at_once():
 
     def observer(progress):
         log.append(("in", progress.notes))
-        if not progress.notes:
+        if progress.num_read and not progress.notes:
             inside.set()
             go_on.wait(10)
         log.append(("out", progress.notes))
 
     job, _ = started(numbers(2), observer=observer)
+    log.clear()
     writer = threading.Thread(target=lambda: job.settle(done(job.admit())))
     noter = threading.Thread(target=lambda: job.note("gpu-0", "down"))
     writer.start()

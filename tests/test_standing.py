@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sage_dask.endpoint.usage import Usage
-from sage_dask.events import BatchCommitted
+from sage_dask.events import BatchCommitted, JobFinished
 from sage_dask.report import ReportBuilder
-from sage_dask.standing import Standing
+from sage_dask.scheduling.gate import GateStatistics
+from sage_dask.standing import RUNNING, Standing
 from sage_dask.testing import FakeClock
 
 
@@ -25,6 +26,7 @@ def test_each_batch_is_told_with_what_was_spent():
     standing.count(written(4, elapsed_s=2.0))
 
     assert [(p.num_read, p.tokens, p.cost, p.elapsed_s) for p in told] == [
+        (0, 0, 0.0, 0.0),
         (3, 0, 0.0, 1.0),
         (7, 7, 0.5, 2.0),
     ]
@@ -41,10 +43,15 @@ def test_a_note_is_told_when_it_changes_and_only_while_the_job_runs():
     standing.note("a", "down")
     standing.note("a", "down")
     standing.note("b", None)
-    standing.stop()
+    standing.end(ReportBuilder().report())
     standing.note("a", None)
 
-    assert [(p.notes, p.elapsed_s) for p in told] == [(("down", "before"), 2.0), (("down",), 2.0)]
+    assert [(p.notes, p.elapsed_s) for p in told] == [
+        (("before",), 0.0),
+        (("down", "before"), 2.0),
+        (("down",), 2.0),
+        ((), 2.0),
+    ]
 
 
 def test_an_observer_may_leave_a_note():
@@ -60,28 +67,62 @@ def test_an_observer_may_leave_a_note():
 
     standing.count(written(1))
 
-    assert told == [(), ("saw it",)]
+    assert told == [(), ("saw it",), ("saw it",)]
 
 
-def test_what_a_job_ended_with_is_all_that_is_told_afterwards():
-    """The report is the one that the user gets, at the time the job took; nothing holds it up."""
-    clock, builder = FakeClock(10.0), ReportBuilder()
-    standing = Standing("p", 4, Usage(), builder=builder, clock=clock)
+def test_the_last_news_has_the_outcome_and_comes_once():
+    """Whoever shows a job learns that it is over, and hears of it no more."""
+    told, builder = [], ReportBuilder()
+    standing = Standing("p", None, Usage(), told.append, job="1f", builder=builder)
+    standing.start(0.0)
+
+    builder.add(JobFinished("done"))
+    standing.end(builder.report())
+    standing.end(builder.report())
+
+    assert [(p.job, p.outcome) for p in told] == [("1f", "running"), ("1f", "done")]
+
+
+def test_time_stands_still_after_the_end():
+    """Whoever asks later hears how long it took, and not how long ago that was."""
+    clock = FakeClock(10.0)
+    standing = Standing("p", None, Usage(), clock=clock)
     standing.start(10.0)
-    standing.note("server", "down")
-    clock.advance(2.0)
-    event = written(4, elapsed_s=2.0)
-    builder.add(event)
-    standing.count(event)
-    before = standing.progress()
+    clock.advance(5.0)
 
-    standing.stop()
-    report = builder.report()
-    standing.conclude(report)
-    clock.advance(60.0)
-    after = standing.progress()
+    standing.end(ReportBuilder().report())
+    clock.advance(100.0)
 
-    assert (before.elapsed_s, before.notes) == (2.0, ("down",))
-    assert after.report is report
-    assert (after.num_read, after.elapsed_s, after.notes) == (4, 2.0, ())
-    assert sum(after.latencies.values()) == 4
+    assert standing.progress().elapsed_s == 5.0
+
+
+def test_an_observer_that_fails_at_the_end_undoes_nothing(caplog):
+    """The job is over; what the observer raised is logged."""
+
+    def observe(progress):
+        if progress.outcome != RUNNING:
+            raise ZeroDivisionError
+
+    builder = ReportBuilder()
+    standing = Standing("p", None, Usage(), observe, builder=builder)
+    standing.start(0.0)
+
+    builder.add(JobFinished("done"))
+    standing.end(builder.report())
+
+    assert "observer of 'p' failed at its end" in caplog.text
+
+
+def test_gates_and_servers_are_told_when_they_change_and_not_too_often():
+    """News within a quarter of a second wait for whatever is told next."""
+    clock, told = FakeClock(10.0), []
+    standing = Standing("p", None, Usage(), told.append, clock=clock)
+    standing.start(10.0)
+
+    for held in (1, 1, 2, 3):
+        standing.show_load({"llm": GateStatistics(4, held)}, {})
+    clock.advance(1.0)
+    standing.show_load({"llm": GateStatistics(4, 4)}, {})
+    standing.show_load({"llm": GateStatistics(4, 4)}, {})
+
+    assert [p.gates["llm"].held for p in told[1:]] == [1, 4]

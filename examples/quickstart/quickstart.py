@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sage_dask import Pipeline, Record
 from sage_dask.operators import Prompt, ReadJsonl, WriteJsonl
+from sage_dask.progress import show_progress
 
 CAPITALS = {"France": "Paris", "Kenya": "Nairobi"}
 QUESTIONS = """\
@@ -31,4 +32,4 @@ quickstart = (
 if __name__ == "__main__":
     Path("questions.jsonl").write_text(QUESTIONS)
     print(quickstart.plan().explain())
-    print(quickstart.run())
+    print(quickstart.run(observer=show_progress()))

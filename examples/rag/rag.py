@@ -14,6 +14,7 @@ from sage_dask.operators import (
     Select,
     WriteJsonl,
 )
+from sage_dask.progress import show_progress
 
 rag = (
     Pipeline("rag")
@@ -32,4 +33,4 @@ rag = (
 if __name__ == "__main__":
     with LocalNodes(4, preload=rag.imports) as nodes:
         print(rag.plan(nodes).explain())
-        print(rag.run(nodes))
+        print(rag.run(nodes, observer=show_progress()))

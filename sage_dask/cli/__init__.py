@@ -27,6 +27,7 @@ _COMMANDS = {
     "why": "sage_dask.cli.why:why",
     "doctor": "sage_dask.cli.doctor:doctor",
     "grafana": "sage_dask.cli.grafana:grafana",
+    "top": "sage_dask.cli.top:top",
     "index": "sage_dask.cli.index:index",
     "eval": "sage_dask.cli.evaluate:evaluate",
     "serve": "sage_dask.cli.serve:serve",

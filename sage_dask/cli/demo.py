@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +64,7 @@ def demo(
         report = run_demo(
             Demo(folder, passages, questions, nodes, writer),
             say=say,
-            show_progress=partial(show_progress, sys.stderr, quiet=False),
+            show_progress=show_progress,
         )
     if report.num_failed:
         click.get_current_context().exit(SOME_FAILED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -63,7 +62,7 @@ def evaluate(
     with nothing_spent():
         pipeline, _ = quality_pipeline(index_path, questions, **depths)
         pipeline.plan()
-    with machines(pipeline, run) as on, show_progress(sys.stderr) as progress:
+    with machines(pipeline, run) as on, show_progress() as progress:
         note(describe_machines(run, on))
         quality = retrieval_quality(index_path, questions, on=on, observer=progress, **depths)
     if as_json:

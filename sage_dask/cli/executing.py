@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -157,7 +156,7 @@ def _run_reconnecting(request: Request, scheduler: str) -> Report:
 def _start(request: Request, on: Any) -> Report:
     options, quiet = request.options, request.quiet
     _announce(request, on)
-    with show_progress(sys.stderr, quiet=quiet) as progress, launched(request.launch):
+    with show_progress(quiet=quiet) as progress, launched(request.launch):
         return request.spec.pipeline.run(
             on,
             ordered=options.ordered is not False,

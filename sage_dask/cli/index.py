@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def build(passages: str, index_path: str, **given: Any) -> None:
     pipeline = index_pipeline(passages, index_path, **given)
     with exits.nothing_spent():
         pipeline.plan()
-    with machines(pipeline, run) as on, show_progress(sys.stderr) as progress:
+    with machines(pipeline, run) as on, show_progress() as progress:
         note(describe_machines(run, on))
         report = pipeline.run(on, observer=progress)
     print_report(report, as_json=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sage_dask.sketch import Sketch
-from sage_dask.standing import Progress
+from sage_dask.standing import RUNNING, Progress
 
 # Ten minutes at a point a second.
 MOST_POINTS = 600
@@ -31,7 +31,7 @@ _POINT_EVERY_S = 1.0
 _RATE_S = 10.0
 _RATE_POINTS = 1 + int(_RATE_S / _POINT_EVERY_S)
 
-RUNNING, PAUSED, SILENT, LOST = "running", "paused", "silent", "lost"
+PAUSED, SILENT, LOST = "paused", "silent", "lost"
 
 
 class Point(NamedTuple):
@@ -115,7 +115,7 @@ class _Job:
 
     @property
     def outcome(self) -> str:
-        return RUNNING if self.progress.report is None else self.progress.report.outcome
+        return self.progress.outcome
 
     def _state(self, paused: bool, now_s: float) -> str:
         if self.outcome != RUNNING:

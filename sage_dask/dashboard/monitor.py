@@ -19,7 +19,7 @@ from distributed.protocol import pickle
 from distributed.scheduler import Scheduler
 
 from sage_dask.dashboard.actions import SchedulerActions
-from sage_dask.dashboard.board import RUNNING, Board
+from sage_dask.dashboard.board import Board
 from sage_dask.dashboard.loads import node_loads
 from sage_dask.dashboard.mount import mount
 from sage_dask.dashboard.prometheus import register
@@ -29,7 +29,7 @@ from sage_dask.scheduling.on_dask.configured import may_control
 from sage_dask.scheduling.on_dask.keeping import TOPIC
 from sage_dask.scheduling.on_dask.remote import predecessor_of
 from sage_dask.scheduling.statistics import Notice
-from sage_dask.standing import Progress
+from sage_dask.standing import RUNNING, Progress
 
 # Below Dask's own logger, as the dispatcher's is.
 logger = logging.getLogger("distributed.sage_dask")

@@ -31,6 +31,7 @@ from sage_dask.scheduling.rounds import Rounds
 from sage_dask.scheduling.servers import Allotment, Servers, Share
 from sage_dask.scheduling.statistics import (
     DispatcherStatistics,
+    Load,
     NodeStatistics,
     Notice,
     Start,
@@ -239,16 +240,11 @@ class Dispatcher(Rounds):
         wants = [want for want in self.backlog.wants() if want.worker not in self.backlog.silent]
         return self.servers.allot(wants, shares, now_s)
 
-    def server_status(self) -> Mapping[str, Mapping[str, float | None]]:
-        """Return what jobs should know of the servers: room for requests, and outages."""
-        return {
-            endpoint: {
-                "limit": server.limit,
-                "wanted": self.backlog.wanted((endpoint,)),
-                "down_s": server.down_s,
-            }
-            for endpoint, server in self.servers.statistics().items()
-        }
+    def load(self) -> Load:
+        """Return what jobs should know of gates and servers: room, and outages."""
+        servers = self.servers.statistics()
+        wanted = {endpoint: self.backlog.wanted((endpoint,)) for endpoint in servers}
+        return Load(self.gates.statistics(), servers, wanted)
 
     # Settings
 

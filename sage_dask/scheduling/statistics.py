@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
 
 from sage_dask.scheduling.gate import GateStatistics
 from sage_dask.scheduling.jobs import JobStatistics
@@ -46,6 +47,39 @@ class Notice:
     ``"version"`` or, of what is shown, ``"monitor"``.
     """
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How full gates and model servers are, as jobs are told."""
+
+    gates: Mapping[str, GateStatistics] = field(default_factory=dict)
+    servers: Mapping[str, ServerStatistics] = field(default_factory=dict)
+    """By endpoint."""
+    wanted: Mapping[str, float] = field(default_factory=dict)
+    """Requests that should be there for each server."""
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as plain values, for the wire."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """Return what ``as_plain`` returned."""
+        return cls(
+            {name: GateStatistics(**told) for name, told in plain["gates"].items()},
+            {endpoint: ServerStatistics(**told) for endpoint, told in plain["servers"].items()},
+            dict(plain["wanted"]),
+        )
+
+    def of(self, gates: Collection[str], endpoints: Collection[str]) -> Self:
+        """Return the part that is about some gates and servers."""
+        return replace(
+            self,
+            gates={name: told for name, told in self.gates.items() if name in gates},
+            servers={url: told for url, told in self.servers.items() if url in endpoints},
+            wanted={url: number for url, number in self.wanted.items() if url in endpoints},
+        )
 
 
 @dataclass(frozen=True, slots=True)

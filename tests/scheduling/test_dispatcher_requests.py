@@ -327,7 +327,10 @@ def test_jobs_are_told_of_room_and_outages():
     core = serving()
     said(core, down_s={URL: 2.5})
 
-    assert core.server_status() == {URL: {"limit": 10, "wanted": 20, "down_s": 2.5}}
+    load = core.load()
+
+    assert (load.servers[URL].limit, load.servers[URL].down_s) == (10, 2.5)
+    assert load.wanted == {URL: 20}
 
 
 def test_why_says_that_a_task_waits_for_a_server():

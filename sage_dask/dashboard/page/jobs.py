@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from sage_dask.dashboard.board import LOST, PAUSED, RUNNING, SILENT, JobView
+from sage_dask.dashboard.board import LOST, PAUSED, SILENT, JobView
 from sage_dask.dashboard.page import words
 from sage_dask.dashboard.page.html import (
     Child,
@@ -22,6 +22,7 @@ from sage_dask.dashboard.page.html import (
 from sage_dask.dashboard.snapshot import Snapshot
 from sage_dask.events import BUDGET
 from sage_dask.metrics import in_short, money
+from sage_dask.standing import RUNNING
 
 # More rows than fit on a few screens help nobody; those that run come first.
 MOST_ROWS = 24

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 from distributed import Client, Scheduler
 from distributed.protocol import pickle
@@ -22,17 +22,14 @@ from sage_dask.scheduling.on_dask.settings import Settings
 from sage_dask.scheduling.on_dask.topics import listening
 from sage_dask.scheduling.on_dask.versions import version_notice
 from sage_dask.scheduling.on_dask.watch import IDLE_TOPIC
-from sage_dask.scheduling.on_dask.wire import SERVERS
+from sage_dask.scheduling.on_dask.wire import LOAD
 from sage_dask.scheduling.policies import make_policy
 from sage_dask.scheduling.policy import Policy
-from sage_dask.scheduling.statistics import DispatcherStatistics, Notice
+from sage_dask.scheduling.statistics import DispatcherStatistics, Load, Notice
 
 logger = logging.getLogger("sage_dask")
 
 Listener = Callable[[Notice], None]
-
-# ``limit``, ``wanted`` requests in all, and ``down_s``, for how long it has been down.
-ServerStatus: TypeAlias = Mapping[str, float | None]
 
 
 class SchedulerControl:
@@ -153,9 +150,16 @@ class SchedulerControl:
             yield
 
     @contextmanager
-    def servers(self, listener: Callable[[Mapping[str, ServerStatus]], None]) -> Iterator[None]:
-        """Hear how model servers are doing, by endpoint, each time that changes."""
-        with listening(self._client, SERVERS, listener):
+    def load(self, listener: Callable[[Load], None]) -> Iterator[None]:
+        """Hear how full gates and model servers are, each time that changes.
+
+        At most four times a second, on the client's event loop.
+        """
+
+        def receive(told: Mapping[str, Any]) -> None:
+            listener(Load.from_plain(told))
+
+        with listening(self._client, LOAD, receive):
             yield
 
     @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from distributed import Scheduler
@@ -18,11 +17,11 @@ from sage_dask.endpoint.gauges import Gauges
 from sage_dask.errors import MissingDependencyError
 from sage_dask.scheduling.asking import ask_servers
 from sage_dask.scheduling.on_dask.host import Host
-from sage_dask.scheduling.on_dask.wire import ALLOT, SERVERS
+from sage_dask.scheduling.on_dask.wire import ALLOT, LOAD
 from sage_dask.scheduling.servers import Allotment
-from sage_dask.scheduling.statistics import Notice
+from sage_dask.scheduling.statistics import Load, Notice
 
-# Clients hear of the servers this often at most.
+# Clients hear of gates and servers this often at most.
 _TELL_S = 0.25
 
 
@@ -42,7 +41,7 @@ class Traffic:
             # A predecessor may have left them free.
             self._tell_worker(worker, {}, 0)
         self._latest: dict[str, Allotment] = {}
-        self._told: Mapping[str, Mapping[str, Any]] = {}
+        self._told = Load()
         self._tell_s = 0.0
         self._polling = asyncio.ensure_future(self._poll())
 
@@ -103,13 +102,13 @@ class Traffic:
         scheduler.worker_send(worker, message)
 
     def _tell(self, now_s: float) -> None:
-        """Tell clients how the servers are doing, when that has changed and not too often."""
+        """Tell clients how gates and servers are doing, when that changed and not too often."""
         if now_s < self._tell_s:
             return
-        status = self._host.dispatcher.server_status()
-        if status != self._told:
-            self._told, self._tell_s = status, now_s + _TELL_S
-            self._host.scheduler.log_event(SERVERS, status)
+        load = self._host.dispatcher.load()
+        if load != self._told:
+            self._told, self._tell_s = load, now_s + _TELL_S
+            self._host.scheduler.log_event(LOAD, load.as_plain())
 
     async def _poll(self) -> None:
         """Ask servers for their gauges, whenever the dispatcher wants to know."""

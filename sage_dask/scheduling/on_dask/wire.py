@@ -10,8 +10,8 @@ REPORTS = "sage-dask-requests"
 # reported, since it would break the connection of any other.
 ALLOT = "sage-dask-allot"
 
-# Events of this topic tell clients how the servers are doing.
-SERVERS = "sage-dask-servers"
+# Events of this topic tell clients how full gates and servers are.
+LOAD = "sage-dask-load"
 
 # Annotation of a task that was placed: what it waited for, in seconds by the names in ``spent``,
 # and why it is where it is.  Dask passes annotations on to the worker.
