@@ -316,7 +316,9 @@ def test_an_interrupted_run_takes_its_tasks_back(client, cluster, error):
 def test_the_observer_hears_of_the_gates_that_the_job_uses(client):
     """As the scheduler knows them, other gates left out; at the end with what became of the job."""
     seen = []
-    SchedulerControl(client).set_gate("others", 7)
+    control = SchedulerControl(client)
+    control.start()
+    control.set_gate("others", 7)
     source = Pipeline("p").source(numbers(20))
 
     source.map(dict, gates={"llm": 1}).sink(Collect()).run(

@@ -673,9 +673,9 @@ def test_progress_brings_a_report_that_is_a_quarter_of_a_second_old_at_most():
         clock.advance(0.125)
         job.settle(done(job.admit()))
 
-    assert [progress.num_written for progress in told] == [2, 4, 6, 8]
-    assert [progress.report.num_written for progress in told] == [2, 2, 6, 6]
-    assert told[2].report.makespan_s == 0.375
+    assert [progress.num_written for progress in told] == [0, 2, 4, 6, 8]
+    assert [progress.report.num_written for progress in told] == [0, 0, 4, 4, 8]
+    assert told[3].report.makespan_s == 0.25
 
 
 def test_how_far_a_job_is_can_be_asked_at_any_time():

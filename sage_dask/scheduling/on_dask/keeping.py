@@ -46,6 +46,8 @@ class Keeping:
         """Have charge of no task at all."""
         self._tasks: dict[Any, Held] = {}
         self._jobs: Counter[str] = Counter()
+        self.num_jobs_met = 0
+        """Jobs that came, those that are gone included."""
         self._servers_of: defaultdict[str, set[str]] = defaultdict(set)
         """Model servers by job."""
 
@@ -70,6 +72,7 @@ class Keeping:
 
     def _welcome(self, job: str, said: Mapping[str, Any]) -> None:
         """Note a job and what it asks for itself; nonsense is told, and costs it the asking."""
+        self.num_jobs_met += 1
         try:
             self.dispatcher.job_arrived(job, said.get("weight", 1.0), said.get("quota"))
         except (SageError, TypeError, AttributeError) as error:

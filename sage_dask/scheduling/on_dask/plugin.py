@@ -128,11 +128,13 @@ class DispatchPlugin(Placing, SchedulerPlugin):
     ) -> None:
         """Hold new tasks of ours; Dask has not moved them yet."""
         # One time for all: the order within a graph is Dask's.
-        now_s = time.monotonic()
+        now_s, num_met = time.monotonic(), self.num_jobs_met
         for key in annotations.get(SAGE, ()):
             state = scheduler.tasks[key]
             if key not in self._tasks and is_ours(state):
                 self._adopt(state, now_s)
+        if self.num_jobs_met > num_met:
+            self.traffic.tell_again()
         self._raise_inputs(annotations.get(SAGE, ()))
 
     @loud

@@ -101,6 +101,10 @@ class Traffic:
         message = {"op": ALLOT, "slots": slots, "version": version, "share": share}
         scheduler.worker_send(worker, message)
 
+    def tell_again(self) -> None:
+        """Tell clients with the next decisions, changed or not: one that has come knows nothing."""
+        self._told, self._tell_s = Load(), 0.0
+
     def _tell(self, now_s: float) -> None:
         """Tell clients how gates and servers are doing, when that changed and not too often."""
         if now_s < self._tell_s:

@@ -77,9 +77,9 @@ def test_without_a_worker_nothing_is_told():
     assert told_of(None, KEY) == ({}, "")
 
 
-def test_a_worker_that_came_before_the_plugin_tells_what_the_dispatcher_said(clock):
-    """What it does not measure itself is not made up."""
+def test_where_nobody_observes_nothing_is_told():
+    """Without the plugin, what the dispatcher wrote into the task's annotations stays there."""
     worker, _ = fake_worker(ours())
     worker.plugins.clear()
 
-    assert told_of(worker, KEY) == ({"node": 2.0}, "least loaded")
+    assert told_of(worker, KEY) == ({}, "")
