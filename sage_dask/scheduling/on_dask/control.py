@@ -17,12 +17,12 @@ from sage_dask.scheduling.on_dask.configured import is_observed
 from sage_dask.scheduling.on_dask.keeping import TOPIC
 from sage_dask.scheduling.on_dask.orders import Order, who
 from sage_dask.scheduling.on_dask.plugin import DispatchPlugin
-from sage_dask.scheduling.on_dask.remote import HANDLER, Story
+from sage_dask.scheduling.on_dask.remote import Story
 from sage_dask.scheduling.on_dask.settings import Settings
 from sage_dask.scheduling.on_dask.topics import listening
 from sage_dask.scheduling.on_dask.versions import version_notice
 from sage_dask.scheduling.on_dask.watch import IDLE_TOPIC
-from sage_dask.scheduling.on_dask.wire import LOAD
+from sage_dask.scheduling.on_dask.wire import HANDLER, LOAD
 from sage_dask.scheduling.policies import make_policy
 from sage_dask.scheduling.policy import Policy
 from sage_dask.scheduling.statistics import DispatcherStatistics, Load, Notice

@@ -22,12 +22,12 @@ from sage_dask.scheduling.dispatcher import Dispatcher
 from sage_dask.scheduling.nodes import WorkerInfo
 from sage_dask.scheduling.on_dask.held import is_ours, node_of, set_free
 from sage_dask.scheduling.on_dask.placing import Placing, loud, stimulus
-from sage_dask.scheduling.on_dask.remote import HANDLER, Remote, predecessor_of
+from sage_dask.scheduling.on_dask.remote import Remote, predecessor_of
 from sage_dask.scheduling.on_dask.settings import Settings
 from sage_dask.scheduling.on_dask.traffic import Traffic
 from sage_dask.scheduling.on_dask.versions import version_notice
 from sage_dask.scheduling.on_dask.watch import Watch
-from sage_dask.scheduling.on_dask.wire import REPORTS
+from sage_dask.scheduling.on_dask.wire import HANDLER, REPORTS
 
 
 class DispatchPlugin(Placing, SchedulerPlugin):

@@ -14,13 +14,11 @@ from sage_dask.errors import SageError
 from sage_dask.scheduling.dispatcher import OnPolicyError
 from sage_dask.scheduling.on_dask.host import Host
 from sage_dask.scheduling.on_dask.orders import Order
+from sage_dask.scheduling.on_dask.wire import HANDLER
 from sage_dask.scheduling.policies import make_policy
 from sage_dask.scheduling.policy import Policy
 from sage_dask.scheduling.statistics import DispatcherStatistics
 from sage_dask.scheduling.view import Key
-
-# Name of the remote procedure on the scheduler.
-HANDLER = "sage_dask"
 
 # Tasks whose stories one question may bring.
 _MOST_TASKS = 5
@@ -42,6 +40,7 @@ class Remote:
         methods: Mapping[str, Callable[..., Any]] = {
             method.__name__: method
             for method in (
+                self.ping,
                 self.set_policy,
                 self.set_gate,
                 self.set_weight,
@@ -60,6 +59,10 @@ class Remote:
             result = error
         pickled: bytes = pickle.dumps(result)
         return pickled
+
+    def ping(self) -> bool:
+        """Return True: there is a dispatcher."""
+        return True
 
     def set_policy(self, policy: str | Policy, on_policy_error: OnPolicyError | None) -> None:
         """Have a policy decide from now on; None leaves what is done about its errors."""

@@ -16,3 +16,6 @@ LOAD = "sage-dask-load"
 # Annotation of a task that was placed: what it waited for, in seconds by the names in ``spent``,
 # and why it is where it is.  Dask passes annotations on to the worker.
 PLACED = "sage_placed"
+
+# Name of the dispatcher's remote procedure on the scheduler.
+HANDLER = "sage_dask"

@@ -18,7 +18,7 @@ from distributed.worker_state_machine import SecedeEvent
 
 from sage_dask import aio
 from sage_dask.endpoint.slots import RequestSlots
-from sage_dask.scheduling.on_dask.wire import ALLOT, REPORTS
+from sage_dask.scheduling.on_dask.wire import ALLOT, HANDLER, REPORTS
 
 # Long enough for the answers of a busy moment, short beside any model's answer.
 _GATHER_S = 0.1
@@ -28,6 +28,10 @@ _IDLE_GATHER_S = 0.01
 
 # While there are requests and nothing changes, a report says that the worker is not stuck.
 _ALIVE_S = 2.0
+
+# Reports without an answer before it is asked whether anybody is there: two seconds at the least,
+# where a dispatcher answers in milliseconds.
+_MOST_UNHEARD = 1
 
 _lock = threading.Lock()
 _of_worker: WeakKeyDictionary[Worker, WorkerSlots] = WeakKeyDictionary()
@@ -46,6 +50,9 @@ class WorkerSlots:
         self._due: asyncio.TimerHandle | None = None
         self._alive: asyncio.TimerHandle | None = None
         self._had_idle = True
+        self._is_heard = False
+        """Whether a dispatcher has ever said anything."""
+        self._num_reports = 0
         self.slots = RequestSlots()
         # Nothing may start before the dispatcher has said so.
         self.slots.allot({}, 0)
@@ -58,6 +65,7 @@ class WorkerSlots:
         self, slots: Mapping[str, Mapping[str, int]] | None, version: int, share: float
     ) -> None:
         """Take what the dispatcher allotted, None for its farewell; on Dask's loop."""
+        self._is_heard = True
         self.slots.share = share
         if slots is None:
             self._loop.call_soon_threadsafe(self.slots.free)
@@ -87,6 +95,21 @@ class WorkerSlots:
             self._alive = None
         if any(report.outstanding.values()):
             self._alive = self._loop.call_later(_ALIVE_S, self._report)
+            self._num_reports += 1
+            if not self._is_heard and self._num_reports > _MOST_UNHEARD:
+                self._worker.loop.add_callback(self._look_for_dispatcher)
+
+    async def _look_for_dispatcher(self) -> None:
+        """Have requests go as they like if the dispatcher left before it ever heard of us."""
+        try:
+            answer = await getattr(self._worker.scheduler, HANDLER)(
+                question="ping", arguments=pickle.dumps(())
+            )
+        except OSError:
+            # The scheduler is gone, or comes back: the next report asks again.
+            return
+        if answer is None and not self._is_heard:
+            self._loop.call_soon_threadsafe(self.slots.free)
 
 
 def slots_of(worker: Worker) -> RequestSlots:

@@ -9,6 +9,7 @@ from dask import annotate
 from distributed import Worker, get_worker
 
 from sage_dask import aio
+from sage_dask.scheduling.on_dask import worker_slots
 from sage_dask.scheduling.on_dask.worker_slots import secede, slots_of
 from tests.scheduling.on_dask.live import control_of, live_cluster, plugin_of, until
 
@@ -137,6 +138,24 @@ def test_detaching_lets_workers_send_what_they_like(cluster, client, control):
     until(cluster, lambda: len(RUNNING) == 1)
 
     control.detach()
+
+    until(cluster, running("a", "b"))
+    for name in ("a", "b"):
+        answer(name)
+    assert [future.result(30) for future in futures]
+
+
+def test_a_worker_that_no_dispatcher_ever_heard_of_sends_what_it_likes(
+    cluster, client, control, monkeypatch
+):
+    """Its first request comes after the dispatcher has left: it asks, and nobody is there."""
+    monkeypatch.setattr(worker_slots, "_ALIVE_S", 0.05)
+    first, second = (worker.address for worker in cluster.workers.values())
+    futures = [ask(client, "a", limit=1, workers=[first])]
+    until(cluster, running("a"))
+
+    control.detach()
+    futures.append(ask(client, "b", limit=1, workers=[second]))
 
     until(cluster, running("a", "b"))
     for name in ("a", "b"):
