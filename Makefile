@@ -20,8 +20,8 @@ demo: venv  ## Run the RAG pipeline on this machine's own Python documentation
 demo-vllm: venv-vllm  ## The demo through a real vLLM with a tiny random model (no GPU)
 	@$(BIN)/sage-dask demo --tiny $(DEMO)
 
-# All of them by two processes, a file at a time: most tests wait for others.  In the files' order,
-# since xdist's own leaves the files of a few long tests to the end, where one process would idle.
+# The whole suite by two processes, a file at a time, as most tests wait for something.  Not in
+# xdist's own order, in which files of a few long tests come last.
 test: venv  ## Run the tests (minutes)
 	@$(BIN)/python -m pytest $(or $(TESTS),-n 2 --dist loadfile --no-loadscope-reorder)
 
