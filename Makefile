@@ -20,8 +20,10 @@ demo: venv  ## Run the RAG pipeline on this machine's own Python documentation
 demo-vllm: venv-vllm  ## The demo through a real vLLM with a tiny random model (no GPU)
 	@$(BIN)/sage-dask demo --tiny $(DEMO)
 
+# The whole suite by two processes, a file at a time, as most tests wait for something.  Not in
+# xdist's own order, in which files of a few long tests come last.
 test: venv  ## Run the tests (minutes)
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest $(or $(TESTS),-n 2 --dist loadfile --no-loadscope-reorder)
 
 test-chaos: venv  ## Kill runs at random moments, twenty times (minutes); SEED=7 repeats
 	@SAGE_DASK_CHAOS_RUNS=$${RUNS:-20} SAGE_DASK_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/chaos

@@ -13,6 +13,8 @@ from tempfile import TemporaryFile
 import psutil
 import pytest
 
+from tests.processes import left_of
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 # ssh [-o OPTION] HOST COMMAND: a login shell on this machine, without our variables.
@@ -102,7 +104,7 @@ def example(tmp_path):
 
     running = [process for folder in folders for process in folder.processes()]
     # Python's resource tracker ends when it sees that its parent has: a moment later.
-    _, left = psutil.wait_procs(running, timeout=10)
+    left = left_of(running, within_s=10)
     for process in left:
         process.kill()
     assert left == []

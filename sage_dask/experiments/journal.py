@@ -27,6 +27,7 @@ NUM_COMMITTED = 10_000
 NUM_CHEAP = 20_000
 NUM_CALLS = 640
 NUM_FINISHED = 1_000_000
+CALL_S = 0.4
 
 # As many as the writer commits at once, so that its baseline syncs as often.
 _GROUP = 64
@@ -122,7 +123,7 @@ def _cheap_run(folder: Path) -> Row:
 
 def _run_with_calls(folder: Path) -> Row:
     """Run what asks a model server and goes on, where each answer is kept on the way."""
-    with TimedServer(seats=64, latency_s=0.4) as server:
+    with TimedServer(seats=64, latency_s=CALL_S) as server:
         ask = Generate(server.endpoint, "timed", max_tokens=64, cache=False)
         records = [{"prompt": f"question {number}"} for number in range(NUM_CALLS)]
 
@@ -140,7 +141,7 @@ def _run_with_calls(folder: Path) -> Row:
             _each_elsewhere(folder, partial(run, durable=False)),
         )
     return Row(
-        f"{NUM_CALLS} calls of 0.4 s, 64 at once, with a journal",
+        f"{NUM_CALLS} calls of {CALL_S} s, 64 at once, with a journal",
         f"{NUM_CALLS / ours:.0f} records/s",
         f"{NUM_CALLS / plain:.0f} records/s without one",
         ours / plain,

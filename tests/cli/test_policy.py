@@ -62,6 +62,7 @@ def test_an_unknown_policy_or_parameter_is_a_usage_error(policy):
 def test_gates_weights_and_quotas_are_set_and_shown(policy):
     """What an operator sets is what ``show`` tells, for people and for programs."""
     policy("gate", "llm", "32")
+    policy("gate", "open", "5")
     policy("gate", "open", "none")
     assert policy("weight", "rag", "2").exit_code == 0
     assert policy("quota", "rag", "threads=8", "llm=4").exit_code == 0
@@ -70,7 +71,10 @@ def test_gates_weights_and_quotas_are_set_and_shown(policy):
 
     assert "policy   spread" in shown.stdout
     assert "gate     llm: 0 held, 32 slots" in shown.stdout
-    assert parsed["gates"]["open"] == {"held": 0.0, "limit": None}
+    assert parsed["gates"]["llm"] == {"held": 0.0, "limit": 32.0}
+    # The dispatcher may have forgotten it by now: it limits nothing, and nobody holds a slot of it.
+    unlimited = {"held": 0.0, "limit": None}
+    assert parsed["gates"].get("open", unlimited) == unlimited
     assert parsed["num_queued"] == 0
 
 

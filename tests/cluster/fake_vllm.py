@@ -1,7 +1,7 @@
 """A package named ``vllm`` whose server starts at once, or dies as the real one does.
 
 It is started by the command line, with the environment, that a real one gets;
-the model's name says what becomes of it.
+the model's name says what becomes of it.  That of a ``careless`` model leaves its engine behind.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _SERVER = """
-import argparse, http.server, json, os, subprocess, sys, time
+import argparse, http.server, json, os, signal, subprocess, sys, time
 
 DEATHS = {
     "homeless": "huggingface_hub.errors.HFValidationError: Repo id must be in the form ...",
@@ -34,6 +34,15 @@ print("offline", os.environ.get("HF_HUB_OFFLINE"), flush=True)
 # An engine in a session of its own: neither a signal to the group nor its parent's death ends it.
 engine = subprocess.Popen(["sleep", "1000"], start_new_session=True)
 print("engine", engine.pid, flush=True)
+
+def end(number, frame):
+    engine.kill()
+    engine.wait()
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+
+if name != "careless":
+    signal.signal(signal.SIGTERM, end)
 if name == "silent":
     print("INFO 11-22 21:57:18 [x.py:1] Loading weights: 10%", flush=True)
     time.sleep(1000)

@@ -14,6 +14,7 @@ import pytest
 from sage_dask.journal.lock import holder
 from sage_dask.journal.opening import has_journal, open_store
 from tests.cluster.blocking_driver import NUM_FREE
+from tests.processes import left_of
 
 pytestmark = pytest.mark.cluster
 
@@ -55,7 +56,7 @@ def test_a_driver_that_is_killed_leaves_nothing_behind_but_its_journal(tmp_path)
             held_by = holder(tmp_path / "run")
         finally:
             driver.kill()
-    _, left = psutil.wait_procs(below, timeout=_PATIENCE_S)
+    left = left_of(below, within_s=_PATIENCE_S)
     is_free, safe = holder(tmp_path / "run") is None, num_safe(tmp_path / "run")
     (tmp_path / "go").touch()
     again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)

@@ -12,6 +12,7 @@ import pytest
 
 from sage_dask.cluster.server_process import ServerProcess
 from sage_dask.errors import RunError
+from tests.processes import is_gone, left_of
 
 # Starts a grandchild in a session of its own, prints its pid, and does as it is told.
 PROGRAM = """
@@ -39,14 +40,6 @@ def start(tmp_path):
     yield started
     for process in processes:
         process.stop()
-
-
-def is_gone(pid):
-    """Return whether the process of an id has ended."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def grandchild(log):
@@ -89,9 +82,8 @@ def test_the_end_of_the_guardian_is_the_end_of_the_program(start):
     program = psutil.Process(process.pid)
 
     program.parent().kill()
-    psutil.wait_procs([program], timeout=60)
 
-    assert is_gone(process.pid)
+    assert left_of([program]) == []
     assert process.wait() == -signal.SIGKILL
 
 
@@ -102,9 +94,8 @@ def test_what_a_killed_guardian_leaves_of_the_group_is_ended(start, tmp_path):
 
     psutil.Process(process.pid).parent().kill()
     process.wait()
-    psutil.wait_procs([helper], timeout=60)
 
-    assert is_gone(helper.pid)
+    assert left_of([helper]) == []
 
 
 def test_a_program_that_is_not_there_is_told(start, tmp_path):

@@ -9,6 +9,7 @@ def test_the_section_yields_rows_with_a_ratio(monkeypatch):
     """Commits, two runs and a resume each have a figure, and one to hold it against."""
     for name, small in {"COMMITTED": 128, "CHEAP": 50, "CALLS": 8, "FINISHED": 1000}.items():
         monkeypatch.setattr(journal, f"NUM_{name}", small)
+    monkeypatch.setattr(journal, "CALL_S", 0.02)
 
     rows = list(journal.journal())
 

@@ -13,6 +13,7 @@ import pytest
 
 from sage_dask.isolation.child import Child
 from sage_dask.stage import Operator
+from tests.processes import left_of
 
 # Subprocesses can not import tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -135,8 +136,7 @@ def test_a_process_takes_along_what_it_started():
 
     child.end()
 
-    _, alive = psutil.wait_procs([started], timeout=10)
-    assert alive == []
+    assert left_of([started]) == []
 
 
 def test_an_answer_in_time_leaves_it_alive(child):
