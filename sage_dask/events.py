@@ -34,6 +34,10 @@ class JobStarted:
     """Wall-clock time, ISO 8601 with offset; for people, never for durations."""
     versions: Mapping[str, str] = field(default_factory=dict)
     output: str = ""
+    policy: str = ""
+    """Which the run asks for; empty for the one that its cluster has."""
+    command: str = ""
+    """What was typed; empty where a program runs it, or nothing is kept of that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sage_dask.sketch import Sketch
 
@@ -56,11 +57,39 @@ def money(cost: float) -> str:
     return f"{cost:.{2 - math.floor(math.log10(cost))}f}"
 
 
+def duration(seconds: float) -> str:
+    """Return seconds in the unit that reads best; a dash for what was not measured.
+
+    >>> [duration(seconds) for seconds in (0.0000214, 0.25, 7.5, 600.0, math.nan)]
+    ['21 µs', '250.0 ms', '7.50 s', '10.0 min', '-']
+    """
+    if math.isnan(seconds):
+        return "-"
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 120:
+        return f"{seconds:.2f} s"
+    return f"{seconds / 60:.1f} min"
+
+
 def clock_time(seconds: float) -> str:
     """Return a duration as a clock shows it: ``0:07``, ``12:30``, ``1:02:05``."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def without_nan(value: Any) -> Any:
+    """Return plain values with None for each number that is none: what was not measured."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return value
 
 
 @dataclass(frozen=True, slots=True)
