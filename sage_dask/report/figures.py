@@ -158,7 +158,7 @@ class Figures:
         plain["balance_of_records"] = self.balance_of_records
         plain["balance_of_busy_time"] = self.balance_of_busy_time
         plain["breakdown"] = _breakdown(self.breakdown)
-        return without_nan(plain)
+        return dict(without_nan(plain))
 
 
 def _breakdown(breakdown: Breakdown) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sage_dask.breakdown import RESIDUE, Breakdown, Part
 
@@ -26,6 +26,8 @@ class Row:
     meaning: str = ""
     is_sub_part: bool = False
     """Whether it is a part of the stage above, and no part of the sum."""
+    is_rest: bool = False
+    """Whether it sums up the parts that are too small for a row."""
 
 
 def breakdown_rows(breakdown: Breakdown, least_share: float = LEAST_SHARE) -> list[Row]:
@@ -76,9 +78,7 @@ def _divided(
     return large, [part for part in took_time if abs(part.seconds) < least_s]
 
 
-def _others(
-    parts: Sequence[Part], breakdown: Breakdown, *, is_sub_part: bool = False
-) -> list[Row]:
+def _others(parts: Sequence[Part], breakdown: Breakdown, *, is_sub_part: bool = False) -> list[Row]:
     """Return the row of the small parts; none where there are none."""
     if not parts:
         return []
@@ -86,7 +86,7 @@ def _others(
     names = ", ".join(part.name for part in by_size[:_MOST_NAMES])
     more = f" and {len(parts) - _MOST_NAMES} more" if len(parts) > _MOST_NAMES else ""
     rest = Part(f"other parts ({names}{more})", sum(part.seconds for part in parts), "small parts")
-    return [_row(rest, breakdown, is_sub_part=is_sub_part)]
+    return [replace(_row(rest, breakdown, is_sub_part=is_sub_part), is_rest=True)]
 
 
 def _row(part: Part, breakdown: Breakdown, *, is_sub_part: bool = False) -> Row:
