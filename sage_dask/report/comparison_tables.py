@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from sage_dask.breakdown import RESIDUE
 from sage_dask.report.comparison import Comparison, PartPair
 from sage_dask.report.figures import Figures
 from sage_dask.report.rows import LEAST_SHARE
@@ -43,7 +44,7 @@ def _parts(comparison: Comparison) -> Table:
         comparison.figures.breakdown.latency_s, comparison.against.breakdown.latency_s
     )
     parts = comparison.parts
-    large = [p for p in parts if not abs(p.seconds) < least_s or not abs(p.against_s) < least_s]
+    large = [part for part in parts if _has_row(part, least_s)]
     small = [part for part in parts if part not in large and not part.of_stage]
     rows = [_row(part) for part in large]
     if small:
@@ -54,6 +55,13 @@ def _parts(comparison: Comparison) -> Table:
         rows.append(_row(PartPair("total", here_s, there_s)))
     columns = ("part", comparison.name, comparison.against_name, "difference", "ratio")
     return Table("Parts of the mean latency, ms per record", columns, rows)
+
+
+def _has_row(part: PartPair, least_s: float) -> bool:
+    """Return whether a part is large in one of the runs, was not measured, or is the residue."""
+    if part.name == RESIDUE and not part.of_stage:
+        return True
+    return not (abs(part.seconds) < least_s and abs(part.against_s) < least_s)
 
 
 def _total(figures: Figures) -> float:

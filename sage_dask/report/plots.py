@@ -68,7 +68,7 @@ def _latency(series: Series) -> tuple[str, Any]:
         plot.scatter(x, y, color=colour, size=4, legend_label=name)
     _mark_starts(plot, series.starts_s)
     plot.y_range.start = 0
-    return "Latency over time, by the moment of the write", _finished(plot)
+    return "Latency, by the moment of the write", _finished(plot)
 
 
 def _distribution(series: Series) -> tuple[str, Any]:
@@ -79,7 +79,7 @@ def _distribution(series: Series) -> tuple[str, Any]:
     y = [100 * share for _, share in series.distribution]
     # From nobody at the shortest latency up to everybody at the longest.
     plot.step([x[0], *x], [0.0, *y], mode="after", color=_BLUE, line_width=2)
-    return "Records that took no longer (to 1 % of the latency)", _finished(plot)
+    return "Share of records that took no longer", _finished(plot)
 
 
 def _figure(x: str, y: str) -> Any:

@@ -72,8 +72,11 @@ def _divided(
     parts: Sequence[Part], breakdown: Breakdown, least_share: float
 ) -> tuple[list[Part], list[Part]]:
     """Return the parts with a row of their own, and those without; nothing took no time at all."""
-    least_s = least_share * breakdown.latency_s
     took_time = [part for part in parts if part.seconds]
+    if breakdown.latency_s <= 0:
+        # Nothing is large beside no time at all.
+        return [], took_time
+    least_s = least_share * breakdown.latency_s
     large = [part for part in took_time if abs(part.seconds) >= least_s]
     return large, [part for part in took_time if abs(part.seconds) < least_s]
 

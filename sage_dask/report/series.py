@@ -102,7 +102,7 @@ class SeriesBuilder:
         return Series(
             points=tuple(self._points(most)),
             starts_s=tuple(self._starts_s),
-            distribution=self._latencies.distribution(),
+            distribution=_thinned(self._latencies.distribution()),
         )
 
     def _add_batch(self, event: BatchCommitted) -> None:
@@ -145,6 +145,12 @@ class SeriesBuilder:
             last -= 1
         ends_s = [*((number + 1) * width_s for number in range(last)), self._now_s]
         return [_point(slots[n], n * width_s, ends_s[n]) for n in range(last + 1)]
+
+
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return points no more than there are slots at most; the last one stays."""
+    every = -(-len(points) // MOST_SLOTS) or 1
+    return points[::-every][::-1]
 
 
 def _merged(slots: dict[int, _Slot], by: int) -> defaultdict[int, _Slot]:

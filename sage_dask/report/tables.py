@@ -60,7 +60,7 @@ def stages_table(figures: Figures) -> Table:
         share = f"{100 * cost.seconds / total:.1f}" if total and cost.records_in else None
         counts = f"{cost.records_in:,}", f"{cost.records_out:,}"
         rows.append((name, ms, share, f"{cost.seconds:,.2f}", *counts))
-    columns = ("stage", _MS, "share % of busy time", "busy s", "records in", "records out")
+    columns = ("stage", _MS, "% of busy time", "busy s", "records in", "records out")
     return Table("Stages", columns, rows)
 
 
