@@ -14,6 +14,7 @@ from sage_dask.events import BatchCommitted, JobFinished
 from sage_dask.report import Report, ReportBuilder
 from tests.report.building import EVENTS, MEASURED, START, asked
 
+
 def test_a_job_is_counted_from_its_events():
     """Counts, throughput, latency and cost per stage follow their definitions."""
     report = Report.from_events(EVENTS)

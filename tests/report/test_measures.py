@@ -20,7 +20,9 @@ def test_a_run_without_batches_has_no_rates():
 
 def test_requests_are_told_where_there_were_any():
     """A pipeline without model servers has no row of tokens."""
-    asked, computed = ({m.name for m in measures(Report.from_events(e))} for e in (MEASURED, EVENTS))
+    asked, computed = (
+        {m.name for m in measures(Report.from_events(e))} for e in (MEASURED, EVENTS)
+    )
 
     assert asked - computed >= {"requests", "prompt tokens", "cost"}
 

@@ -58,9 +58,7 @@ def test_a_long_run_is_kept_in_a_bounded_number_of_slots():
 
 def test_rates_are_records_by_time():
     """A record each tenth of a second is ten a second, also where the last slot is part of one."""
-    points = series_of(
-        START, *(batch(n, 0.1 * n, written=1) for n in range(1, 101)), most=5
-    ).points
+    points = series_of(START, *(batch(n, 0.1 * n, written=1) for n in range(1, 101)), most=5).points
 
     assert [point.rate for point in points] == pytest.approx([10.0] * 5, rel=0.1)
     assert points[-1].to_s == 10.0
