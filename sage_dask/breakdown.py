@@ -34,7 +34,7 @@ _BEFORE: Mapping[str, str] = {
     spent.INPUTS: "fetching inputs from other workers",
     spent.QUEUE: "on the worker, waiting for a thread",
     SETUP: "making operators ready on workers that joined late",
-    spent.PACKING: "unpacking batches, and seeing that they can travel",
+    spent.PACKING: "unpacking batches, changing threads, seeing that they can travel",
     spent.LOST: "on workers that died",
 }
 _AFTER: Mapping[str, str] = {
@@ -162,9 +162,10 @@ class BreakdownBuilder:
         stage = timing.stage
         self._stages[stage] = self._stages.get(stage, 0.0) + timing.seconds * num_records
         calls = timing.calls
-        if not calls or not timing.records_in:
+        if calls is None or not calls.calls or not timing.records_in:
             return
-        share = num_records / timing.records_in
+        # One call may be for several records, each of which waits for all of it.
+        share = num_records / min(calls.calls, timing.records_in)
         # Where all calls were told of, the rest of the time was on the way.
         untold_s = calls.sent_s - calls.told_sent_s if calls.told < calls.calls else 0.0
         told_s = calls.queue_s + calls.first_token_s + calls.generation_s
@@ -218,21 +219,22 @@ def explained() -> Sequence[tuple[str, str]]:
 
 def _parts(driver: Mapping[str, float], tasks: Sequence[TaskTiming]) -> Mapping[str, float]:
     """Return one batch's seconds by part, as far as they have a name, but for its stages."""
-    # In this process, what is not in a stage is nobody's.
-    parts = defaultdict(float, {name: s for name, s in driver.items() if name != spent.HERE})
-    away_s = parts.pop(spent.AWAY, 0.0)
+    parts = defaultdict(float, driver)
+    away_s, here_s = parts.pop(spent.AWAY, 0.0), parts.pop(spent.HERE, 0.0)
     known_s = 0.0
     for task in tasks:
         waits = {**task.waits, SETUP: task.setup_seconds}
         for name, seconds in waits.items():
             parts[name] += seconds
         known_s += task.seconds + sum(waits.values())
-    if away_s > known_s:
-        parts[_between(tasks)] += away_s - known_s
+    if away_s + here_s > known_s:
+        parts[_between(tasks, is_here=not away_s)] += away_s + here_s - known_s
     return parts
 
 
-def _between(tasks: Sequence[TaskTiming]) -> str:
+def _between(tasks: Sequence[TaskTiming], *, is_here: bool) -> str:
     """Return what to call the time that neither driver nor scheduler nor worker accounts for."""
+    if is_here:
+        return spent.PACKING
     is_dispatched = any(name in task.waits for task in tasks for name in spent.SCHEDULER_WAITS)
     return TRANSFER if is_dispatched else DASK

@@ -41,7 +41,7 @@ INPUTS = "inputs"
 QUEUE = "queue"
 """On its worker, waiting for a thread."""
 PACKING = "packing"
-"""Unpacking the batch, and seeing that it can travel on."""
+"""Around the stages: unpacking the batch, changing threads, seeing that it can travel on."""
 
 SCHEDULER_WAITS = (SCHEDULING, NODE, GATE, QUOTA, POLICY)
 

@@ -11,7 +11,13 @@ from sage_dask.endpoint.call_times import CallTimes
 from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import RunError, SageError
 from sage_dask.event_file import EventFile, read_events
-from sage_dask.events import BatchCommitted, JobFinished, JobStarted
+from sage_dask.events import (
+    BatchCommitted,
+    BatchFormed,
+    BatchKept,
+    JobFinished,
+    JobStarted,
+)
 from sage_dask.record import StageTiming, TaskTiming
 
 TIMING = TaskTiming(
@@ -170,3 +176,63 @@ def test_a_full_disk_is_told_and_leaves_whole_events(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     assert list(read_events(path)) == EVENTS[:1]
+
+
+def test_what_was_waited_for_and_where_time_went_come_back(tmp_path):
+    """Waits, reasons, laps and failures of a batch are read as they were written."""
+    path = tmp_path / "events.jsonl"
+    task = TaskTiming("a", "node-0", 2.0, 0.0, (), {"node": 1.5, "queue": 0.5}, "least loaded")
+    laps = {"admission": 0.25, "away": 3.75}
+    events = [
+        BatchFormed(0, 0.5, ["x", "y"]),
+        BatchCommitted(
+            *(0, 2, 1, 1, 0, 0, 4.0, 4.5, [task], {"a: ValueError": 1}),
+            spent=laps,
+            failed={"y": "a: ValueError: no"},
+            filtered=["z"],
+            is_kept=False,
+        ),
+        BatchKept(0, 0.125),
+    ]
+
+    write(path, events)
+
+    assert list(read_events(path)) == events
+
+
+def test_a_file_that_has_grown_is_set_aside_and_read_with_the_others(tmp_path):
+    """Nothing is dropped, and the order stays, also with more than ten files."""
+    path = tmp_path / "events.jsonl"
+    events = [BatchKept(number, 0.5) for number in range(40)]
+    file = EventFile(path, rotate_bytes=150)
+
+    for event in events:
+        file.append(event)
+    file.close()
+
+    names = sorted(each.name for each in tmp_path.iterdir())
+    assert len(names) == 14
+    assert names[:2] == ["events.0001.jsonl", "events.0002.jsonl"]
+    assert all(each.stat().st_size <= 150 for each in tmp_path.iterdir())
+    assert list(read_events(path)) == events
+
+
+def test_an_event_larger_than_a_file_has_one_of_its_own(tmp_path):
+    """The limit bounds when a file is set aside, and no event."""
+    path = tmp_path / "events.jsonl"
+    events = [BatchFormed(number, 0.0, ["long-id" * 20]) for number in range(3)]
+    file = EventFile(path, rotate_bytes=50)
+
+    for event in events:
+        file.append(event)
+
+    assert list(read_events(path)) == events
+    file.close()
+
+
+def test_files_of_another_stream_are_not_read(tmp_path):
+    """Only those of its own name stand before a file."""
+    write(tmp_path / "events.jsonl", EVENTS)
+    write(tmp_path / "other.0001.jsonl", EVENTS)
+
+    assert list(read_events(tmp_path / "events.jsonl")) == EVENTS

@@ -11,10 +11,13 @@ from sage_dask import Collect, Failure, FromIterable, Pipeline, SourceItem
 from sage_dask.budget import Budget
 from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import AccountingError, PlanError, RunError, SinkError, SourceError
+from sage_dask.event_file import read_events
+from sage_dask.events import BatchCommitted, BatchFormed
 from sage_dask.job import Job
 from sage_dask.options import Machines, RunOptions
 from sage_dask.record import StageTiming, TaskTiming
 from sage_dask.schedule import Scheduling
+from sage_dask.spent import ADMISSION, AWAY, RETURN
 from sage_dask.stage import Operator, Source
 from sage_dask.testing import FakeClock
 
@@ -581,3 +584,88 @@ def test_computing_too_long_shrinks_batches_though_nothing_waited():
         job.settle(batch)
 
     assert job.size.records() < before
+
+
+def test_a_batchs_time_is_divided_without_a_gap():
+    """Reading and handing over, away, unseen, and until it is written in its turn."""
+    told = []
+    job, clock = started(numbers(4), observer=told.append)
+    first, second = job.admit(), job.admit()
+    clock.advance(1.0)
+    job.lap(first.index, ADMISSION)
+    job.lap(second.index, ADMISSION)
+    clock.advance(5.0)
+    job.lap(second.index, AWAY, at_s=job.now_s - 2.0)
+    job.lap(second.index, RETURN)
+    job.settle(done(second))
+    clock.advance(4.0)
+    job.lap(first.index, AWAY)
+    job.settle(done(first))
+
+    breakdown = job.finish().breakdown
+
+    parts = {part.name: part.seconds for part in breakdown.parts}
+    assert breakdown.latency_s == 10.0
+    # The first was away for nine seconds; the second for three, and waited four for its turn.
+    assert (parts["admission"], parts["return"], parts["commit"]) == (1.0, 1.0, 2.0)
+    assert sum(parts.values()) == pytest.approx(10.0)
+
+
+def test_what_was_read_together_is_noted_with_its_ids(tmp_path):
+    """So that the life of a record can be told, also of one that never came back."""
+    job, clock = started(numbers(3), run_dir=tmp_path, durable=False)
+    clock.advance(1.5)
+    job.admit()
+    job.admit()
+    job.abort(SinkError("disk full"))
+
+    formed = [e for e in read_events(tmp_path / "events.jsonl") if isinstance(e, BatchFormed)]
+
+    assert [(event.batch, event.elapsed_s, event.ids) for event in formed] == [
+        (0, 1.5, ["0", "1"]),
+        (1, 1.5, ["2"]),
+    ]
+
+
+def test_a_batchs_event_names_the_records_that_failed_or_were_dropped(tmp_path):
+    """With the beginning of what happened; the failed file has it whole."""
+    job, _ = started(numbers(3), batch_size=3, run_dir=tmp_path, durable=False)
+    batch = job.admit()
+    batch.ids, batch.records = ["0"], [{"x": 0}]
+    batch.failures = [Failure("1", "dict", "ValueError", "no " * 1000)]
+    batch.filtered = ["2"]
+    job.settle(done(batch))
+    job.finish()
+
+    (event,) = (e for e in read_events(tmp_path / "events.jsonl") if isinstance(e, BatchCommitted))
+
+    assert event.filtered == ["2"]
+    assert event.failed["1"].startswith("dict: ValueError: no no")
+    assert len(event.failed["1"]) < 300
+
+
+def test_progress_brings_a_report_that_is_a_quarter_of_a_second_old_at_most():
+    """Counting everything for each of many small batches would cost more than they do."""
+    told = []
+    job, clock = started(numbers(8), observer=told.append)
+    for _ in range(4):
+        clock.advance(0.125)
+        job.settle(done(job.admit()))
+
+    assert [progress.num_written for progress in told] == [2, 4, 6, 8]
+    assert [progress.report.num_written for progress in told] == [2, 2, 6, 6]
+    assert told[2].report.makespan_s == 0.375
+
+
+def test_how_far_a_job_is_can_be_asked_at_any_time():
+    """Without an observer, too, and after its end."""
+    job, clock = started(numbers(2))
+    clock.advance(2.0)
+    job.settle(done(job.admit()))
+    clock.advance(1.0)
+
+    progress = job.progress()
+
+    assert (progress.num_written, progress.elapsed_s, progress.expected) == (2, 3.0, 2)
+    assert progress.report.outcome == "running"
+    assert sum(progress.latencies.values()) == 2

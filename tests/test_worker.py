@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from sage_dask.errors import PlanError, RunError, SetupError, StopRun
 from sage_dask.operators import Map
 from sage_dask.plan import StagePlan
 from sage_dask.record import Batch, Failure
+from sage_dask.scheduling.on_dask.wire import PLACED
 from sage_dask.stage import Operator, Stage
 from sage_dask.worker import (
     PROGRAM_LIMIT_BYTES,
@@ -138,6 +140,7 @@ def test_a_host_counts_by_its_number(monkeypatch):
     class FakeDaskWorker:
         contact_address = "tcp://localhost:1234"
         startup_information = {}  # noqa: RUF012 - read only
+        state = SimpleNamespace(tasks={})
 
     monkeypatch.setattr(worker, "get_worker", FakeDaskWorker)
 
@@ -268,3 +271,32 @@ def test_an_operator_can_not_interrupt_its_worker():
 
     with pytest.raises(StopRun, match="an operator raised KeyboardInterrupt"):
         run_task(*program, Batch(0, ["a"], [{}]), 0, "layer")
+
+
+def test_a_task_brings_what_it_waited_for_and_what_it_took_beside_its_stages(monkeypatch):
+    """What the dispatcher told with it stands in its timing, and its unpacking has a name."""
+    told = {"waits": {"node": 1.5}, "reason": "least loaded"}
+    task = SimpleNamespace(annotations={PLACED: told})
+
+    class FakeDaskWorker:
+        contact_address = "tcp://127.0.0.1:1234"
+        startup_information = {}  # noqa: RUF012 - read only
+        plugins = {}  # noqa: RUF012 - read only
+        state = SimpleNamespace(tasks={("only-j", 7): task})
+
+    monkeypatch.setattr(worker, "get_worker", FakeDaskWorker)
+
+    done = run_task(*make_program(task_of(Logged()), job="j"), batch("a"), 7, "only-j")
+
+    (timing,) = done.tasks
+    assert timing.reason == "least loaded"
+    assert timing.waits.keys() == {"node", "packing"}
+    assert timing.waits["node"] == 1.5
+
+
+def test_a_task_that_nobody_placed_brings_its_unpacking_alone():
+    """Dask's own schedulers tell of no waits."""
+    done = run_task(*make_program(task_of(Logged()), job="j"), batch("a"), 0, "only-j")
+
+    assert done.tasks[0].waits.keys() == {"packing"}
+    assert done.tasks[0].reason == ""

@@ -19,6 +19,7 @@ from sage_dask.cluster import LocalNodes
 from sage_dask.experiments.decisions import decisions, simulator
 from sage_dask.experiments.gate import gate
 from sage_dask.experiments.journal import journal
+from sage_dask.experiments.latency_parts import latency_parts
 from sage_dask.experiments.memory import own_peak_mib
 from sage_dask.experiments.placement import placement
 from sage_dask.experiments.scheduler_cost import scheduler_cost
@@ -171,6 +172,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "placement": placement,
     "gate": gate,
     "journal": journal,
+    "latency": latency_parts,
 }
 
 

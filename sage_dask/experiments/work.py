@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sage_dask.record import Failure, Record, SourceItem
-from sage_dask.stage import Sink, Source
+from sage_dask.stage import Operator, Sink, Source
 
 
 def first(record: Record) -> Record:
@@ -34,6 +34,25 @@ def burn_25_ms(record: Record) -> Record:
     while time.thread_time() < until:
         pass
     return record
+
+
+@dataclass
+class Find(Operator):
+    """Stand for retrieval: wait as long as told, and give each record passages."""
+
+    seconds: float
+    """For each batch."""
+
+    @property
+    def writes(self) -> Sequence[str]:
+        """The passages."""
+        return ("passages",)
+
+    def process_batch(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Wait, and give passages."""
+        time.sleep(self.seconds)
+        passages = [{"id": str(n), "text": f"passage {n}", "score": 1.0 / n} for n in range(1, 11)]
+        return [{**record, "passages": passages} for record in records]
 
 
 @dataclass

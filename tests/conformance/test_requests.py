@@ -12,7 +12,7 @@ from sage_dask.cluster.timed_server import TimedServer
 from sage_dask.durable.run_folder import EVENTS
 from sage_dask.endpoint.call_times import CallTimes
 from sage_dask.errors import StopRun
-from sage_dask.events import read_events
+from sage_dask.event_file import read_events
 from sage_dask.operators import Generate
 
 

@@ -269,3 +269,21 @@ def test_a_job_that_stops_begins_nothing_with_what_is_remembered(tmp_path):
         again.start({})
         begun = again.admit()
         assert (begun.start, begun.priority, again.admit()) == (1, 3.0, None)
+
+
+def test_how_long_a_commit_took_is_told_with_the_next_one(tmp_path):
+    """It is known only afterwards, and no commit of its own is worth it."""
+    outlet = opened(tmp_path)
+    outlet.take(*batch_of(0, 0), event_of)
+    outlet.flush()
+    (written,) = outlet.written()
+    before = list(outlet.past_events())
+
+    outlet.note(JobFinished("done"))
+    outlet.flush()
+
+    assert written.kept is not None
+    assert written.kept.commit_s > 0
+    assert [event.kind for event in before] == ["batch_committed"]
+    assert list(outlet.past_events())[1:] == [written.kept, JobFinished("done")]
+    outlet.close()

@@ -10,9 +10,9 @@ import pytest
 
 from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import AccountingError
-from sage_dask.events import BatchCommitted, JobFinished
+from sage_dask.events import BatchCommitted, BatchKept, JobFinished
 from sage_dask.report import Report, ReportBuilder
-from tests.report.building import EVENTS, MEASURED, START, asked
+from tests.report.building import EVENTS, MEASURED, START, asked, committed
 
 
 def test_a_job_is_counted_from_its_events():
@@ -125,3 +125,49 @@ def test_what_a_run_was_made_with_is_its_last_start():
         "sage-dask resume r",
         {"dask": "1"},
     )
+
+
+def test_a_commit_that_is_told_later_is_part_of_the_latency():
+    """The latency of a journaled batch runs until it is safe."""
+    uncommitted = replace(committed(0, "a", 3), is_kept=False)
+
+    report = Report.from_events([START, uncommitted, BatchKept(0, 0.25), JobFinished("done")])
+
+    assert report.latency.mean_s == report.latency.p99_s == 0.75
+    assert report.latency.num_records == 3
+
+
+def test_a_batch_whose_commit_nobody_told_of_counts_as_far_as_it_is_known():
+    """Its run was killed just then; a later batch of the same number is another."""
+    uncommitted = replace(committed(0, "a", 3), is_kept=False)
+
+    report = Report.from_events([START, uncommitted, START, uncommitted, BatchKept(0, 0.5)])
+
+    assert report.latency.num_records == 6
+    assert report.latency.mean_s == pytest.approx(0.75)
+
+
+def test_a_glance_is_the_report_with_rougher_percentiles():
+    """What is looked at while a run goes on says the same to one per cent."""
+    builder = ReportBuilder()
+    for event in EVENTS:
+        builder.add(event)
+
+    glance = builder.glance()
+    report = builder.report()
+
+    assert glance.latency.p99_s == pytest.approx(report.latency.p99_s, rel=0.01)
+    assert replace(glance, latency=report.latency) == report
+
+
+def test_the_latest_failures_keep_their_words():
+    """The last ten, the latest last."""
+    failing = [
+        replace(committed(n, "a", 0, failed=1), failed={f"id-{n}": f"embed: E: no {n}"})
+        for n in range(12)
+    ]
+
+    report = Report.from_events([START, *failing])
+
+    assert next(iter(report.last_failures.items())) == ("id-2", "embed: E: no 2")
+    assert list(report.last_failures)[-1] == "id-11"

@@ -53,6 +53,9 @@ class Checks:
         assert true.quota_has_room(task), f"{start.key}: job {task.job} is at its quota"
         assert self._servers_have_room(task.demand, EPSILON), f"{start.key}: enough requests"
         assert start.reason, "a start without a reason"
+        waited_s = true.now_s - true.waiting_since[start.key]
+        assert abs(sum(start.waits.values()) - waited_s) < EPSILON, f"{start} for {waited_s} s"
+        assert all(seconds >= 0 for seconds in start.waits.values())
         if (pack := _packing(self.core.policy)) is not None and start.reason.count("kept for") == 0:
             self._check_opening(task, worker, pack)
         true.start(start.key, start.worker, DURATIONS_S[task.stage])

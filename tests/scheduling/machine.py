@@ -291,6 +291,13 @@ class DispatcherMachine(Requesting, RuleBasedStateMachine):
         self.core.job_arrived(job, 2.0, quota)
         self._settle(disturbed=True)
 
+    @rule(job=st.sampled_from(JOBS), is_paused=st.booleans())
+    def job_pauses_or_goes_on(self, job: str, is_paused: bool) -> None:
+        """An operator holds a job back, or lets it go on."""
+        (self.true.paused.add if is_paused else self.true.paused.discard)(job)
+        self.core.set_paused(job, is_paused)
+        self._settle(disturbed=True)
+
     # Time
 
     @rule(seconds=st.sampled_from([0.05, 0.3, 1.0]))
@@ -348,6 +355,8 @@ class DispatcherMachine(Requesting, RuleBasedStateMachine):
         self._ready(TaskView(key, job, stage, what, priority, **about))
 
     def _ready(self, task: TaskView) -> None:
+        if task.key not in self.true.waiting:
+            self.true.waiting_since[task.key] = self.true.now_s
         self.true.waiting[task.key] = task
         self.core.task_ready(task, self.true.now_s)
 
@@ -406,6 +415,8 @@ class DispatcherMachine(Requesting, RuleBasedStateMachine):
                 core.worker_left(address, true.now_s)
                 true.leave(address)
                 self.senders.pop(address, None)
+            # Its connection is closed, so nothing that it said before comes after its return.
+            self.stale = [(who, report) for who, report in self.stale if who != address]
             info = replace(PLENTY, address=address, node=f"plenty-{index}")
             true.join(info)
             core.worker_joined(info, true.now_s)
@@ -416,9 +427,11 @@ class DispatcherMachine(Requesting, RuleBasedStateMachine):
             self._set_gate(name, ENOUGH_SLOTS)
         for url in URLS:
             self._set_server(url, ENOUGH_REQUESTS)
+        true.paused.clear()
         for job in JOBS:
             true.quotas[job] = {}
             core.set_quota(job, {})
+            core.set_paused(job, False)
         for task in list(true.lost.values()):
             del true.lost[task.key]
             self._ready(replace(task, ready_s=true.now_s))

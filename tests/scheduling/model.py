@@ -63,7 +63,11 @@ class TrueState:
     gates: dict[str, float | None] = field(default_factory=dict)
     declared: dict[str, Mapping[str, float]] = field(default_factory=dict)
     quotas: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+    """Jobs that may start nothing."""
     waiting: dict[Key, TaskView] = field(default_factory=dict)
+    waiting_since: dict[Key, float] = field(default_factory=dict)
+    """When each task was last handed over."""
     running: dict[Key, Hold] = field(default_factory=dict)
     abandoned: dict[tuple[Key, str], Hold] = field(default_factory=dict)
     lost: dict[Key, TaskView] = field(default_factory=dict)
@@ -166,8 +170,8 @@ class TrueState:
         )
 
     def quota_has_room(self, task: TaskView) -> bool:
-        """Return whether the task's job may hold what it needs."""
-        return not self.above_quota(task)
+        """Return whether the task's job may hold what it needs, and is not paused."""
+        return task.job not in self.paused and not self.above_quota(task)
 
     def above_quota(self, task: TaskView) -> set[str]:
         """Return the names of which the task's job would hold too much with it."""

@@ -11,6 +11,7 @@ from distributed.scheduler import KilledWorker
 from sage_dask.errors import PolicyError, RunError
 from sage_dask.scheduling.on_dask.plugin import DispatchPlugin
 from sage_dask.scheduling.on_dask.settings import Settings
+from sage_dask.scheduling.on_dask.wire import PLACED
 from tests.scheduling.on_dask.dask_state import DaskState
 from tests.scheduling.on_dask.plugged import (
     LostPolicy,
@@ -967,3 +968,52 @@ def test_nonsense_in_an_annotation_is_told_and_harms_nobody(state, nonsense):
     assert len(dask.running_on("a")) == 2
     assert len(notices(dask, "annotation")) == 1
     assert not plugin.is_broken
+
+
+# --- what goes to the worker with a task
+
+
+def placed(dask, key):
+    """Return what the worker is told of a task's placement."""
+    return dask.scheduler.tasks[key].annotations[PLACED]
+
+
+def test_a_task_takes_its_reason_and_its_waits_along(state):
+    """The worker hears why it has the task, and after what waits; what it was asked stays."""
+    dask, _ = state
+    dask.add_worker("a", threads=1)
+
+    dask.submit(tasks(2), ours())
+    (first,) = dask.running_on("a")
+    dask.finish(first)
+
+    (second,) = dask.running_on("a")
+    told = placed(dask, second)
+    assert told["reason"].startswith("longest idle")
+    assert told["waits"].keys() == {"node", "scheduling"}
+    assert all(seconds >= 0 for seconds in told["waits"].values())
+    assert dask.scheduler.tasks[second].annotations["sage"]["stage"] == "embed"
+
+
+def test_what_two_tasks_are_told_is_their_own(state):
+    """Tasks of one layer share their annotation's value, and not their waits."""
+    dask, _ = state
+    dask.add_worker("a", threads=2)
+
+    dask.submit(tasks(2), ours())
+
+    assert placed(dask, "t-0") is not placed(dask, "t-1")
+    assert placed(dask, "t-0")["waits"] is not placed(dask, "t-1")["waits"]
+
+
+def test_a_try_that_was_lost_is_part_of_the_next_ones_waits(state):
+    """The time on the worker that died has a name, and what was waited before it counts on."""
+    dask, _ = state
+    dask.add_worker("a", threads=1)
+    dask.submit(tasks(1), ours())
+    dask.add_worker("b", threads=1)
+
+    dask.lose_worker("a")
+
+    assert dask.running_on("b") == {"t-0"}
+    assert placed(dask, "t-0")["waits"].keys() >= {"lost", "scheduling"}
