@@ -10,6 +10,7 @@ from sage_dask.report.comparison import Comparison, PartPair
 from sage_dask.report.figures import Figures
 from sage_dask.report.rows import LEAST_SHARE
 from sage_dask.report.table import INDENT, Table, text_of
+from sage_dask.report.tables import NOT_KNOWN
 from sage_dask.report.verdict import verdict
 
 
@@ -92,6 +93,6 @@ def _ratio(value: float, against: float) -> str | None:
 
 
 def _conditions(comparison: Comparison) -> Table:
-    rows = [(what, here or None, there or None) for what, here, there in comparison.differences]
+    rows = [(what, here or NOT_KNOWN, there or NOT_KNOWN) for what, here, there in comparison.differences]
     columns = ("what", comparison.name, comparison.against_name)
     return Table("What differs about the runs", columns, rows, words=(0, 1, 2))

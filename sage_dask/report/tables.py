@@ -11,6 +11,9 @@ from sage_dask.report.measures import measures
 from sage_dask.report.rows import Row, breakdown_rows
 from sage_dask.report.table import INDENT, Table
 
+# Of what was no figure to measure.
+NOT_KNOWN = "not known"
+
 _MS, _SHARE = "ms/record", "share %"
 
 
@@ -128,14 +131,14 @@ def startup_table(figures: Figures) -> Table:
 
 
 def conditions_table(figures: Figures) -> Table:
-    """Return what the run was made with; None where that is not known."""
-    rows: list[tuple[str, str | None]] = [
+    """Return what the run was made with, as far as its events tell."""
+    rows = [
         ("ran", figures.runner),
         ("starts", f"{figures.num_starts:,}"),
-        ("last start", figures.started_at or None),
-        ("policy", figures.policy or None),
-        ("command", figures.command or None),
-        ("output", figures.output or None),
+        ("last start", figures.started_at or NOT_KNOWN),
+        ("policy", figures.policy or NOT_KNOWN),
+        ("command", figures.command or NOT_KNOWN),
+        ("output", figures.output or NOT_KNOWN),
         *figures.versions.items(),
     ]
     return Table("Conditions", ("what", "value"), rows, words=(0, 1))
