@@ -23,6 +23,7 @@ _COMMANDS = {
     "report": "sage_dask.cli.report:report",
     "policy": "sage_dask.cli.policy:policy",
     "why": "sage_dask.cli.why:why",
+    "doctor": "sage_dask.cli.doctor:doctor",
     "index": "sage_dask.cli.index:index",
     "eval": "sage_dask.cli.evaluate:evaluate",
     "serve": "sage_dask.cli.serve:serve",

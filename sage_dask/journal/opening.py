@@ -18,6 +18,12 @@ def has_journal(folder: Path) -> bool:
     return (folder / _DATABASE).exists() or (folder / _SEGMENTS).is_dir()
 
 
+def keeps_segments(folder: Path) -> bool:
+    """Return whether the journal of a folder is plain files; of a new one, whether it will be."""
+    is_new = not (folder / _DATABASE).exists()
+    return (folder / _SEGMENTS).is_dir() or (is_new and is_networked(file_system(folder)))
+
+
 def open_store(folder: Path, *, read_only: bool = False) -> Store:
     """Open the store of a run folder; a new one is made as its file system allows.
 
@@ -32,9 +38,8 @@ def open_store(folder: Path, *, read_only: bool = False) -> Store:
         raise JournalError(
             f"run folder {str(folder)!r} holds no journal; it is made by a run with run_dir"
         )
-    segments = folder / _SEGMENTS
-    is_new = not (folder / _DATABASE).exists()
-    if segments.is_dir() or (is_new and is_networked(file_system(folder))):
+    if keeps_segments(folder):
+        segments = folder / _SEGMENTS
         segments.mkdir(exist_ok=True)
         return SegmentStore(segments, read_only=read_only)
     return SqliteStore(folder / _DATABASE, read_only=read_only)

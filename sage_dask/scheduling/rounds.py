@@ -81,6 +81,8 @@ class Rounds(Books):
         restricted = {
             lane for job in self.jobs if job.is_restricted for lane in self.queue.lanes_of(job.name)
         }
+        if not restricted and not self._held_lanes:
+            return
         for lane in restricted | self._held_lanes:
             is_held = lane in restricted and lane.job.name not in lane.line.lanes and lane.size > 0
             lane.hold_back(is_held, now_s)

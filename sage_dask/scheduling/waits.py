@@ -39,16 +39,17 @@ class WaitClock:
 
     def read(self, now_s: float) -> Reading:
         """Return the seconds by reason up to now."""
-        self.turn(SCHEDULER_WAITS[self._place], now_s)
+        self._seconds[self._place] += now_s - self._since_s
+        self._since_s = now_s
         return tuple(self._seconds)
 
 
 def between(start: Reading, end: Reading) -> Mapping[str, float]:
     """Return the seconds by reason between two readings; reasons that took none are left out."""
     return {
-        reason: end[place] - start[place]
-        for place, reason in enumerate(SCHEDULER_WAITS)
-        if end[place] > start[place]
+        reason: after - before
+        for reason, before, after in zip(SCHEDULER_WAITS, start, end, strict=True)
+        if after > before
     }
 
 
