@@ -93,6 +93,9 @@ def _ratio(value: float, against: float) -> str | None:
 
 
 def _conditions(comparison: Comparison) -> Table:
-    rows = [(what, here or NOT_KNOWN, there or NOT_KNOWN) for what, here, there in comparison.differences]
+    rows = [
+        (what, here or NOT_KNOWN, there or NOT_KNOWN)
+        for what, here, there in comparison.differences
+    ]
     columns = ("what", comparison.name, comparison.against_name)
     return Table("What differs about the runs", columns, rows, words=(0, 1, 2))

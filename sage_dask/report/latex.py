@@ -58,14 +58,18 @@ def _table(table: Table) -> Iterator[str]:
     yield f"    {' & '.join(map(escaped, table.columns))} \\\\"
     yield r"    \midrule"
     for row in table.rows:
-        yield f"    {' & '.join(map(_cell, row))} \\\\"
+        cells = (_cell(cell, is_amount=n not in table.words) for n, cell in enumerate(row))
+        yield f"    {' & '.join(cells)} \\\\"
     yield r"    \bottomrule"
     yield r"  \end{tabular}"
     yield r"\end{table}"
 
 
-def _cell(cell: str | None) -> str:
+def _cell(cell: str | None, *, is_amount: bool) -> str:
     if cell is None:
         return _NOT_RUN
+    if is_amount and cell.startswith("-"):
+        # A hyphen is no minus.
+        return f"$-${escaped(cell[1:])}"
     indent = r"\quad " if cell.startswith(INDENT) else ""
     return f"{indent}{escaped(cell.strip())}"

@@ -59,7 +59,7 @@ def page():
 
 
 def test_a_page_is_whole_and_fetches_nothing(page):
-    """Every element is closed, scripts and styles stand in the page, and policy forbids the rest."""
+    """Every element is closed, scripts and styles are in the page, policy forbids the rest."""
     outline = Outline(page)
 
     assert outline.open == []

@@ -24,7 +24,7 @@ GOLDEN = r"""% sage-dask report r --latex
 
 
 def test_a_table_is_one_of_booktabs():
-    """Names are escaped, sub-parts indented, and a gap says in the source that it is none of ours."""
+    """Names are escaped, sub-parts indented, and the source says of a gap why it is one."""
     rows = [("a_b", "1.0", "x"), ("  slot", None, "y")]
     table = Table("Parts", ("part", "share %", "why"), rows, words=(0, 2), note="All of them.")
 
@@ -38,6 +38,11 @@ def test_a_gap_at_the_end_of_a_row_does_not_swallow_the_row():
     text = latex([Table("T", ("a", "b"), [("x", None)])], "c")
 
     assert "    x & % not run\n    \\\\\n" in text
+
+
+def test_a_negative_amount_has_a_minus():
+    """Of amounts the sign is set as one; a word that begins with a hyphen keeps it."""
+    assert r"    -x & $-$1.5 \\" in latex([Table("T", ("a", "b"), [("-x", "-1.5")])], "c")
 
 
 def test_what_users_write_is_set_as_it_is():

@@ -32,20 +32,25 @@ def sum_of(rows):
     return sum(row.seconds for row in rows if not row.is_sub_part)
 
 
+def with_sub_parts(rows):
+    """Return each row that is none with its sub-parts."""
+    grouped = []
+    for row in rows:
+        if row.is_sub_part:
+            grouped[-1][1].append(row)
+        else:
+            grouped.append((row, []))
+    return grouped
+
+
 @given(breakdowns(), st.integers(2, 12))
 def test_rows_add_up_to_the_latency(breakdown, most):
     """Whatever is summed up, the rows are the whole latency, and sub-parts are their stage."""
     for rows in (breakdown_rows(breakdown), few_rows(breakdown, most)):
         assert sum_of(rows) == pytest.approx(breakdown.latency_s, abs=1e-6)
-        stage = None
-        for row in (*rows, None):
-            if row is not None and row.is_sub_part:
-                inner_s += row.seconds
-                has_inner = True
-                continue
-            if stage is not None and has_inner:
-                assert inner_s == pytest.approx(stage.seconds, abs=1e-6)
-            stage, inner_s, has_inner = row, 0.0, False
+        for row, inner in with_sub_parts(rows):
+            if inner:
+                assert sum(each.seconds for each in inner) == pytest.approx(row.seconds, abs=1e-6)
 
 
 @given(breakdowns(), st.integers(2, 12))
