@@ -7,7 +7,9 @@ on.  Sketches subtract, so that a window is the difference of two moments.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 # Neighbouring bounds differ by this factor, so the middle of a bucket is off by one per cent.
 _GROWTH = 1.02
@@ -79,6 +81,9 @@ class Sketch:
         return math.nan
 
     def at_most(self, bounds: Sequence[float]) -> list[int]:
-        """Return for each bound how many records took no longer, to one per cent of the bound."""
-        middles = [(math.exp((b - 0.5) * _LOG_GROWTH), n) for b, n in self._counts.items()]
-        return [sum(count for middle, count in middles if middle <= bound) for bound in bounds]
+        """Return for each bound, all above 0, how many took no longer, to one per cent of it."""
+        buckets = sorted(self._counts)
+        reached = [0, *accumulate(self._counts[bucket] for bucket in buckets)]
+        # A bucket counts where its middle does.
+        last = (math.floor(math.log(bound) / _LOG_GROWTH + 0.5) for bound in bounds)
+        return [reached[bisect_right(buckets, bucket)] for bucket in last]

@@ -27,7 +27,7 @@ MODULES = {
 }
 # Where bytes of a run folder become values.
 JOURNAL = sorted(name for name in MODULES if f"{name}.".startswith("sage_dask.journal."))
-READERS = [*JOURNAL, "sage_dask.cli.report", "sage_dask.events"]
+READERS = [*JOURNAL, "sage_dask.cli.report", "sage_dask.events", "sage_dask.event_file"]
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
@@ -153,4 +153,4 @@ def test_the_rule_lets_data_pass():
     source = "import json, pickle, re\njson.loads('1')\npickle.dumps(1)\nre.compile('a')"
 
     assert unpickles(ast.parse(source)) == runs_code(ast.parse(source)) == set()
-    assert "sage_dask.errors" in reachable("sage_dask.events")
+    assert "sage_dask.errors" in reachable("sage_dask.event_file")

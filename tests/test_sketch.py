@@ -62,6 +62,19 @@ def test_counts_up_to_bounds():
     assert sketch.at_most([0.05, 0.15, 1.0, 10.0]) == [0, 1, 3, 4]
 
 
+@given(values, st.floats(1e-4, 1e4))
+def test_counts_up_to_a_bound_are_true_to_one_per_cent_of_it(seen, bound):
+    """However they are spread, what is counted lies between the bound less and plus one."""
+    sketch = Sketch()
+    for seconds, count in seen:
+        sketch.add(seconds, count)
+
+    (reached,) = sketch.at_most([bound])
+
+    low, high = (sum(n for s, n in seen if s <= bound * off) for off in (0.99, 1.0101))
+    assert low <= reached <= high
+
+
 def test_memory_does_not_grow_with_what_is_counted():
     """A million latencies from a microsecond to a day lie in some 1,300 buckets."""
     sketch = Sketch()

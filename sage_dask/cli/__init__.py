@@ -24,6 +24,7 @@ _COMMANDS = {
     "policy": "sage_dask.cli.policy:policy",
     "why": "sage_dask.cli.why:why",
     "doctor": "sage_dask.cli.doctor:doctor",
+    "grafana": "sage_dask.cli.grafana:grafana",
     "index": "sage_dask.cli.index:index",
     "eval": "sage_dask.cli.evaluate:evaluate",
     "serve": "sage_dask.cli.serve:serve",

@@ -45,6 +45,9 @@ class Snapshot:
     """What people should know and when it was said, the latest last."""
     may_control: bool
     """Whether the actions may be used."""
+    num_observer_errors: int = 0
+    """How often observing itself went wrong; no task is the worse for it, but what is shown may
+    lack something."""
 
 
 class Actions(Protocol):

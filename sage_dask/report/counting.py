@@ -57,10 +57,12 @@ class _StageSums:
     records_in: int = 0
     records_out: int = 0
     usage: Usage = field(default_factory=Usage)
+    durations: Sketch = field(default_factory=Sketch)
     calls: CallTimes = field(default_factory=CallTimes)
 
     def add(self, timing: StageTiming) -> None:
         self.seconds += timing.seconds
+        self.durations.add(timing.seconds)
         self.records_in += timing.records_in
         self.records_out += timing.records_out
         if timing.usage is not None:
@@ -74,6 +76,7 @@ class _StageSums:
             self.records_in,
             self.records_out,
             replace(self.usage),
+            self.durations.counts,
             replace(self.calls),
         )
 

@@ -29,6 +29,9 @@ class StageCost:
     records_out: int
     usage: Usage = field(default_factory=Usage)
     """What its requests cost."""
+    durations: Mapping[int, int] = field(default_factory=dict)
+    """Batches by what the stage took for each of them, as :class:`sage_dask.sketch.Sketch` counts;
+    together they took ``seconds``."""
     calls: CallTimes = field(default_factory=CallTimes)
     """Where the time of its calls to model servers went."""
 
@@ -145,13 +148,16 @@ class Figures:
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON; what was not measured is None.
 
-        The keys are the fields of this class and of those it holds, and besides
+        The keys are the fields of this class and of those it holds, sketches apart, and besides
         ``throughput_per_s``, ``tokens_per_s``, ``usage`` (the sum of all stages),
         ``balance_of_records`` and ``balance_of_busy_time``.  ``breakdown`` has ``residue_s``,
         ``residue_share`` and ``categories`` (seconds per record by the names in
         :mod:`sage_dask.report.categories`), too, or is None as a whole.
         """
         plain = asdict(self)
+        for stage in plain["stages"].values():
+            # A sketch is for those who draw it, and its buckets mean nothing to others.
+            del stage["durations"]
         plain["throughput_per_s"] = self.throughput if self.is_timed else None
         plain["usage"] = asdict(self.usage)
         plain["tokens_per_s"] = self.tokens_per_s if self.is_timed else None

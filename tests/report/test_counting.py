@@ -10,8 +10,9 @@ import pytest
 
 from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import AccountingError
-from sage_dask.events import BatchCommitted, BatchKept, JobFinished
+from sage_dask.events import BatchCommitted, BatchKept, JobFinished, event_line, parse_event
 from sage_dask.report import Report, ReportBuilder
+from sage_dask.sketch import Sketch
 from tests.report.building import EVENTS, MEASURED, START, asked, committed
 
 
@@ -84,6 +85,16 @@ def test_plain_values_are_what_json_takes():
 
     assert (plain["num_written"], plain["throughput_per_s"]) == (6, 1.5)
     assert plain["nodes"]["c"] == {"num_tasks": 0, "busy_s": 0.0, "num_records": 0}
+
+
+def test_stages_count_their_batches_by_what_each_took():
+    """How long batches were in a stage is kept as a sketch, and is no part of the JSON."""
+    report = Report.from_events(EVENTS)
+
+    assert Sketch(report.stages["embed"].durations).at_most([0.5, 2.0, 4.0]) == [0, 1, 2]
+    assert report.stages["generate"].durations == {}
+    assert "durations" not in report.as_dict()["stages"]["embed"]
+    assert report == Report.from_events(parse_event(event_line(event)) for event in EVENTS)
 
 
 def test_a_sound_account_passes():

@@ -19,7 +19,10 @@ FASTER = [
     measured(1, gate_s=0.0, elapsed_s=1.6),
     DONE,
 ]
-CHANCE = "Differences below 5% are called none, and larger ones may still be chance; repeat both to know."
+CHANCE = (
+    "Differences below 5% are called none, and larger ones may still be chance; repeat both to "
+    "know."
+)
 
 
 def said(ours, theirs):
@@ -31,8 +34,10 @@ def said(ours, theirs):
 def test_better_and_worse_are_told_with_the_part_that_moved_most():
     """The same two runs read the other way round say the opposite."""
     assert said(FASTER, MEASURED) == [
-        "new against old, one run each: throughput 2.5 times as high (better); mean latency 20% "
-        "lower (better); P99 latency 20% lower (better); cost about the same.",
+        (
+            "new against old, one run each: throughput 2.5 times as high (better); mean latency "
+            "20% lower (better); P99 latency 20% lower (better); cost about the same."
+        ),
         "The mean latency changed by -500.0 ms; the part that moved most is 'gate': -500.0 ms.",
         CHANCE,
     ]
