@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sage_dask.breakdown import Breakdown
@@ -70,7 +70,7 @@ class Comparison:
         theirs = {each.name: each for each in measures(self.against)}
         pairs = []
         for name, other in {**ours, **theirs}.items():
-            measure = ours.get(name) or _unmeasured(other)
+            measure = ours.get(name) or replace(other, value=math.nan)
             pairs.append(Pair(measure, theirs[name].value if name in theirs else math.nan))
         return pairs
 
@@ -117,10 +117,6 @@ class Comparison:
             ],
         }
         return dict(without_nan(plain))
-
-
-def _unmeasured(other: Measure) -> Measure:
-    return Measure(other.name, math.nan, other.unit, other.digits, other.better, other.is_headline)
 
 
 def _seconds(breakdown: Breakdown) -> Mapping[tuple[str, str], float]:

@@ -161,8 +161,8 @@ class Figures:
         plain["throughput_per_s"] = self.throughput if self.is_timed else None
         plain["usage"] = asdict(self.usage)
         plain["tokens_per_s"] = self.tokens_per_s if self.is_timed else None
-        plain["balance_of_records"] = self.balance_of_records
-        plain["balance_of_busy_time"] = self.balance_of_busy_time
+        plain["balance_of_records"] = self.balance_of_records if self.is_timed else None
+        plain["balance_of_busy_time"] = self.balance_of_busy_time if self.is_timed else None
         plain["breakdown"] = _breakdown(self.breakdown)
         return dict(without_nan(plain))
 

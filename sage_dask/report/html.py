@@ -133,7 +133,7 @@ def _tile_texts(figures: Figures) -> Iterator[tuple[str, str, str]]:
     yield "throughput", rate, f"over {duration(figures.makespan_s)}" if figures.is_timed else ""
     yield "mean latency", duration(latency.mean_s), f"P50 {duration(latency.p50_s)}"
     yield "P99 latency", duration(latency.p99_s), f"of {latency.num_records:,} records"
-    if figures.nodes:
+    if figures.nodes and figures.is_timed:
         of = counted(len(figures.nodes), "node")
         yield "balance", f"{figures.balance_of_busy_time:.3f}", f"of busy time, {of}"
     if figures.usage.tokens:

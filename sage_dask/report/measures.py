@@ -33,6 +33,8 @@ class Measure:
     better: Better = Better.NEITHER
     is_headline: bool = False
     """Whether a summary speaks of it."""
+    is_money: bool = False
+    """Whether it is written as amounts of money are; differences have ``digits`` all the same."""
 
     @property
     def text(self) -> str | None:
@@ -48,7 +50,7 @@ class Measure:
         """
         if math.isnan(value):
             return None
-        if self.name == "cost" and not sign:
+        if self.is_money and not sign:
             return money(value)
         # "z": a difference that rounds to nothing has no sign.
         return f"{value:{sign}z,.{self.digits}f}"
@@ -62,9 +64,12 @@ def measures(figures: Figures) -> list[Measure]:
 def _records(figures: Figures) -> Iterator[Measure]:
     yield Measure("records read", figures.num_read)
     yield Measure("records written", figures.num_written)
-    yield Measure("records failed", figures.num_failed, better=Better.LESS, is_headline=True)
+    yield Measure("records failed", figures.num_failed, better=Better.LESS)
     yield Measure("records filtered", figures.num_filtered)
     yield Measure("records gained by expansion", figures.num_expanded)
+    came = figures.num_read + figures.num_expanded
+    failed = 100 * figures.num_failed / came if came else math.nan
+    yield Measure("share that failed", failed, "%", 2, Better.LESS, is_headline=True)
 
 
 def _speed(figures: Figures) -> Iterator[Measure]:
@@ -75,12 +80,9 @@ def _speed(figures: Figures) -> Iterator[Measure]:
     residue = 100 * breakdown.residue_share if breakdown.num_records else math.nan
     yield Measure("makespan", makespan_s, "s", 2)
     yield Measure("throughput", throughput, "records/s", 2, Better.MORE, is_headline=True)
-    for name, seconds in (
-        ("mean latency", latency.mean_s),
-        ("P50 latency", latency.p50_s),
-        ("P99 latency", latency.p99_s),
-    ):
-        yield Measure(name, 1000 * seconds, "ms", 2, Better.LESS, is_headline=name[:3] != "P50")
+    yield Measure("mean latency", 1000 * latency.mean_s, "ms", 2, Better.LESS, is_headline=True)
+    yield Measure("P50 latency", 1000 * latency.p50_s, "ms", 2, Better.LESS)
+    yield Measure("P99 latency", 1000 * latency.p99_s, "ms", 2, Better.LESS, is_headline=True)
     yield Measure("residue", residue, "% of the mean latency", 2)
     startup_s = sum(figures.startup_s.values()) if figures.startup_s else math.nan
     yield Measure("start-up", startup_s, "s, not in the makespan", 2, Better.LESS)
@@ -88,8 +90,11 @@ def _speed(figures: Figures) -> Iterator[Measure]:
 
 def _balance(figures: Figures) -> Iterator[Measure]:
     yield Measure("nodes", len(figures.nodes) or math.nan)
-    yield Measure("balance of records", figures.balance_of_records, "", 3, Better.MORE)
-    yield Measure("balance of busy time", figures.balance_of_busy_time, "", 3, Better.MORE)
+    of_records, of_busy_time = math.nan, math.nan
+    if figures.is_timed:
+        of_records, of_busy_time = figures.balance_of_records, figures.balance_of_busy_time
+    yield Measure("balance of records", of_records, "", 3, Better.MORE)
+    yield Measure("balance of busy time", of_busy_time, "", 3, Better.MORE)
 
 
 def _requests(figures: Figures) -> Iterator[Measure]:
@@ -105,4 +110,6 @@ def _requests(figures: Figures) -> Iterator[Measure]:
     yield Measure("completion tokens", usage.completion_tokens)
     tokens_per_s = figures.tokens_per_s if figures.is_timed else math.nan
     yield Measure("tokens per second", tokens_per_s, "", 1, Better.MORE)
-    yield Measure("cost", usage.cost or math.nan, "", 6, Better.LESS, is_headline=True)
+    yield Measure(
+        "cost", usage.cost or math.nan, "", 6, Better.LESS, is_headline=True, is_money=True
+    )

@@ -74,7 +74,7 @@ def nodes_table(figures: Figures) -> Table:
         for name, node in figures.nodes.items()
     ]
     note = ""
-    if figures.nodes:
+    if figures.nodes and figures.is_timed:
         note = (
             f"Balance {figures.balance_of_records:.3f} of records, "
             f"{figures.balance_of_busy_time:.3f} of busy time; 1 is even."

@@ -67,7 +67,7 @@ def _head(figures: Figures) -> Iterator[str]:
         )
     else:
         yield "  latency     not measured: no record was written"
-    if figures.nodes:
+    if figures.nodes and figures.is_timed:
         yield (
             f"  balance     {figures.balance_of_records:.3f} of records, "
             f"{figures.balance_of_busy_time:.3f} of busy time, over "
@@ -96,6 +96,9 @@ def _stage_lines(figures: Figures) -> Iterator[str]:
     total = sum(cost.seconds for cost in figures.stages.values())
     width = max((len(name) for name in figures.stages), default=0)
     for name, cost in figures.stages.items():
+        if not cost.records_in:
+            yield f"  stage       {name:<{width}}  not measured: no record came to it"
+            continue
         share = cost.seconds / total if total else 0.0
         yield (
             f"  stage       {name:<{width}}  {cost.ms_per_record:10.3f} ms/record  "

@@ -41,7 +41,7 @@ def _said(pair: Pair) -> Iterator[str]:
         change = abs(pair.ratio - 1)
         yield f"{name} {change:.0%} {'higher' if pair.difference > 0 else 'lower'} ({judged})"
     else:
-        yield f"{name} {pair.measure.text}, and none there ({judged})"
+        yield f"{name} {pair.measure.text} {pair.measure.unit}, and none there ({judged})"
 
 
 def _on_parts(comparison: Comparison) -> Iterator[str]:

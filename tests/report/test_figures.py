@@ -36,7 +36,7 @@ def test_keys_are_the_same_for_every_run(events):
 def test_what_was_not_measured_is_null():
     """Neither zero nor NaN stands for what nobody knows."""
     plain = strict(Report.from_events(EVENTS[1:2]))
-    nothing = strict(Report.from_events([]))
+    nothing = strict(Report.from_events([START]))
 
     assert plain["breakdown"] is None
     assert nothing["latency"]["p99_s"] is None

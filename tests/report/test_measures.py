@@ -14,7 +14,15 @@ def test_a_run_without_batches_has_no_rates():
     texts = {each.name: each.text for each in measures(Report.from_events([]))}
 
     assert texts["records read"] == "0"
-    for name in ("throughput", "makespan", "mean latency", "P99 latency", "residue", "nodes"):
+    for name in (
+        "throughput",
+        "makespan",
+        "mean latency",
+        "P99 latency",
+        "residue",
+        "nodes",
+        "share that failed",
+    ):
         assert texts[name] is None, name
 
 
@@ -35,4 +43,4 @@ def test_values_are_written_with_their_digits():
     assert measure.text_of(3.0, sign="+") == "+3.00"
     assert measure.text_of(-0.001, sign="+") == "+0.00"
     assert measure.text_of(math.nan) is None
-    assert Measure("cost", 0.0312, digits=6).text == "0.0312"
+    assert Measure("cost", 0.0312, digits=6, is_money=True).text == "0.0312"

@@ -119,7 +119,9 @@ def test_a_run_that_did_nothing_has_no_figures():
 
     assert "throughput  not measured: no batch was done" in text
     assert "latency     not measured: no record was written" in text
+    assert "stage       generate  not measured: no record came to it" in text
     assert "breakdown" not in text
+    assert "balance" not in text
 
 
 def test_details_are_told_on_request():

@@ -63,8 +63,8 @@ def test_failures_that_were_none_before_are_worse():
     """A ratio to nothing is none, so the number is told."""
     failing = [START, measured(0, failed=2, elapsed_s=2.5), measured(1), DONE]
 
-    assert "records failed 2, and none there (worse)" in said(failing, MEASURED)[0]
-    assert "records failed 100% lower (better)" in said(MEASURED, failing)[0]
+    assert "share that failed 33.33 %, and none there (worse)" in said(failing, MEASURED)[0]
+    assert "share that failed 100% lower (better)" in said(MEASURED, failing)[0]
 
 
 def test_what_moved_within_a_stage_is_told():
