@@ -104,6 +104,15 @@ class Breakdown:
         """Return the mean seconds of a part; 0.0 for one that took none."""
         return next((part.seconds for part in self.parts if part.name == name), 0.0)
 
+    def beside_stages(self, name: str) -> float:
+        """Return what ``seconds`` does of a part that is no stage; a stage may bear its name."""
+        found = (part.seconds for part in self.parts if part.name == name and not part.is_stage)
+        return next(found, 0.0)
+
+    def parts_of(self, stage: str) -> tuple[Part, ...]:
+        """Return what a stage consists of; nothing where it asked no model server."""
+        return next((part.parts for part in self.parts if part.is_stage and part.name == stage), ())
+
 
 class BreakdownBuilder:
     """Adds up the parts of batches; its memory grows with stages, not with batches."""

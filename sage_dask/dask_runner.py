@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -14,6 +15,8 @@ import dask
 from distributed import Client
 from distributed.comm import resolve_address
 
+from sage_dask.dashboard.monitor import MonitorPlugin
+from sage_dask.dashboard.publisher import publishing
 from sage_dask.errors import RunError, SageError, counted
 from sage_dask.job import Job
 from sage_dask.nodes import NODE, node_name
@@ -22,10 +25,14 @@ from sage_dask.plan import Plan
 from sage_dask.report import Report
 from sage_dask.runner import running, stoppable
 from sage_dask.schedule import Scheduling, job_name
+from sage_dask.scheduling.on_dask.configured import is_observed
 from sage_dask.scheduling.on_dask.control import SchedulerControl
 from sage_dask.scheduling.on_dask.message_log import shorten_message_logs
+from sage_dask.scheduling.on_dask.orders import hearing
 from sage_dask.window import News, Window
 from sage_dask.worker import Program, make_program, prepare, release
+
+logger = logging.getLogger("sage_dask")
 
 # The batch lies within the graph on purpose, and is as large as its largest record.
 _SETTINGS = {"distributed.admin.large-graph-warning-threshold": "1TiB"}
@@ -43,6 +50,7 @@ class DaskRunner:
         self._client = client
         self._startup_s = {} if startup_s is None else {"cluster": startup_s}
         self._control = SchedulerControl(client)
+        self._is_watched = False
         # Not ``client.scheduler_info``: its answer is shared with a periodic question for none.
         identity = client.sync(client.scheduler.identity, n_workers=-1)
         self._workers: Mapping[str, Any] = identity["workers"]
@@ -63,8 +71,18 @@ class DaskRunner:
     def run(self, plan: Plan, options: RunOptions) -> Report:
         """Run a plan to its end and return what it cost."""
         shorten_message_logs(self._client)
+        self._is_watched = is_observed() and self._watch()
         with self._arranged(options.scheduling):
             return self._run(plan, options)
+
+    def _watch(self) -> bool:
+        """Have the scheduler show its jobs; that it can not is no reason to run none."""
+        try:
+            self._client.register_plugin(MonitorPlugin())
+        except Exception:
+            logger.warning("nobody can watch this run: no monitor on the scheduler", exc_info=True)
+            return False
+        return True
 
     @contextmanager
     def _arranged(self, scheduling: Scheduling) -> Iterator[None]:
@@ -90,13 +108,22 @@ class DaskRunner:
                 started = time.perf_counter()
                 self._prepare(programs.values())
                 startup_s = {**self._startup_s, "operators": time.perf_counter() - started}
-                with running(job, startup_s):
-                    window = Window(self._client, job, programs, news, options)
-                    with stoppable(job, options, partial(news.put, None)):
+                with self._published(name, job) as publish, running(job, startup_s):
+                    window = Window(self._client, job, programs, news, options, publish)
+                    with (
+                        stoppable(job, options, partial(news.put, None)),
+                        hearing(self._client, name, window.obey),
+                    ):
                         self._pass_through(window)
                     return job.finish()
             finally:
                 self._release(programs.values())
+
+    def _published(self, name: str, job: Job) -> AbstractContextManager[Callable[[], object]]:
+        """Lend what tells those who watch how far the job is."""
+        if not self._is_watched:
+            return nullcontext(lambda: None)
+        return publishing(self._client, name, job.progress)
 
     def _pass_through(self, window: Window) -> None:
         """Have the whole source go through the cluster."""
@@ -109,7 +136,7 @@ class DaskRunner:
         nodes = sorted({node_name(worker.get(NODE), worker["host"]) for worker in workers})
         several = f" ({len(workers)} workers)" if len(workers) > len(nodes) else ""
         on = f"{counted(len(nodes), 'Dask node')}{several}, {counted(threads, 'thread')}"
-        return Machines(f"on {on}", nodes, threads)
+        return Machines(f"on {on}", nodes, threads, has_keys=True)
 
     def _prepare(self, programs: Iterable[Program]) -> None:
         """Make operators ready on every worker, before the first record is spent."""

@@ -59,6 +59,10 @@ class SchedulerLostError(RunError):
     """The cluster's scheduler is gone, and with it whatever it held."""
 
 
+class JobCancelledError(RunError):
+    """Somebody ended the job from outside."""
+
+
 class PolicyError(RunError):
     """A placement policy raised, was slow, or chose a node that can not take the task."""
 

@@ -38,6 +38,9 @@ class JobStarted:
     """Which the run asks for; empty for the one that its cluster has."""
     command: str = ""
     """What was typed; empty where a program runs it, or nothing is kept of that."""
+    task_names: Sequence[str] = field(default_factory=list)
+    """Of the tasks that a batch passes on a cluster, in order; the keys of its tasks begin with
+    them.  Empty in one process, which has no keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,15 @@ Event: TypeAlias = (
 )
 
 # Left out of lines where they are so.
-_USUAL = {"spent": {}, "failed": {}, "filtered": [], "is_kept": True}
+_USUAL = {
+    "spent": {},
+    "failed": {},
+    "filtered": [],
+    "is_kept": True,
+    "task_names": [],
+    "policy": "",
+    "command": "",
+}
 
 _KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in get_args(Event)}
 

@@ -147,10 +147,15 @@ class Job:
                 output=self.plan.sink.name,
                 policy=self._options.scheduling.policy_name,
                 command=launch.typed if launch is not None else "",
+                task_names=self._task_names,
             )
         )
         self._started_s = self._clock()
         self._standing.start(self._started_s)
+
+    @property
+    def _task_names(self) -> Sequence[str]:
+        return [task.name for task in self.plan.stages] if self._machines.has_keys else []
 
     def admit(self) -> Batch | None:
         """Read the next batch with records in it; None when there is no more.
@@ -413,7 +418,9 @@ class Job:
         self._standing.stop()
         self._note(event)
         self.close()
-        return self._builder.report()
+        report = self._builder.report()
+        self._standing.conclude(report)
+        return report
 
 
 def _failed(failures: Sequence[Failure]) -> dict[str, str]:

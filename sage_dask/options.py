@@ -93,3 +93,5 @@ class Machines:
     """Names of all nodes, busy or not."""
     num_threads: int
     """Tasks that can run at once."""
+    has_keys: bool = False
+    """Whether tasks run under keys of Dask's, by which its scheduler can be asked for them."""

@@ -16,6 +16,9 @@ from sage_dask.stage import FieldSet, Operator, Sink, Source, Stage
 # The name under which the source's fields stand in a plan, and its failures in a report.
 READ = "read"
 
+# The stage that records fail in which have no form in the journal or in the output.
+WRITE = "write"
+
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:

@@ -31,7 +31,7 @@ class Sketch:
 
     def add(self, seconds: float, num_records: int = 1) -> None:
         """Count records that each took ``seconds``."""
-        bucket = math.ceil(math.log(max(seconds, _LEAST_S)) / _LOG_GROWTH)
+        bucket = _bucket(seconds)
         self._counts[bucket] = self._counts.get(bucket, 0) + num_records
 
     @property
@@ -80,6 +80,15 @@ class Sketch:
                 return math.exp((bucket - 0.5) * _LOG_GROWTH)
         return math.nan
 
+    def share_below(self, seconds: float) -> float:
+        """Return the share of records that took less than ``seconds`` by a bucket or more.
+
+        Those of the same batch take as long, and are not among them.  0.0 where nothing is.
+        """
+        bucket = _bucket(seconds)
+        below = sum(count for each, count in self._counts.items() if each < bucket)
+        return below / self.num_records if below else 0.0
+
     def at_most(self, bounds: Sequence[float]) -> list[int]:
         """Return for each bound, all above 0, how many took no longer, to one per cent of it."""
         buckets = sorted(self._counts)
@@ -87,3 +96,7 @@ class Sketch:
         # A bucket counts where its middle does.
         last = (math.floor(math.log(bound) / _LOG_GROWTH + 0.5) for bound in bounds)
         return [reached[bisect_right(buckets, bucket)] for bucket in last]
+
+
+def _bucket(seconds: float) -> int:
+    return math.ceil(math.log(max(seconds, _LEAST_S)) / _LOG_GROWTH)

@@ -89,6 +89,8 @@ class Standing:
         # An observer may leave a note, too.
         self._lock = threading.RLock()
         self._started_s: float | None = None
+        self._elapsed_s = 0.0
+        """What the job took, once it is over."""
 
     @property
     def num_read(self) -> int:
@@ -115,7 +117,17 @@ class Standing:
     def stop(self) -> None:
         """Tell nobody any more."""
         with self._lock:
+            if self._started_s is not None:
+                self._elapsed_s = self._clock() - self._started_s
             self._started_s = None
+
+    def conclude(self, report: Report) -> None:
+        """Have the progress say from now on how the job ended."""
+        with self._lock:
+            self._counted_s = math.inf
+            self._notes.clear()
+            self._report = report
+            self._latencies = {} if self._builder is None else self._builder.sketch.counts
 
     def count(self, event: BatchCommitted) -> None:
         """Count a batch that was written."""
@@ -130,9 +142,9 @@ class Standing:
         """Return how far the job is; for the thread that counts."""
         with self._lock:
             self._look()
-            now_s = self._clock()
-            started_s = now_s if self._started_s is None else self._started_s
-            return self._progress(now_s - started_s)
+            if self._started_s is None:
+                return self._progress(self._elapsed_s)
+            return self._progress(self._clock() - self._started_s)
 
     def _look(self) -> None:
         """Count everything, unless that was done just now."""

@@ -11,7 +11,7 @@ import math
 import secrets
 from asyncio import CancelledError
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -25,11 +25,14 @@ from sage_dask.errors import RunError, SageError, SchedulerLostError
 from sage_dask.graph import Claim, build_graph
 from sage_dask.job import Job
 from sage_dask.options import RunOptions
+from sage_dask.ordered import Ordered
 from sage_dask.plan import READ
 from sage_dask.portable import fail_stranded
 from sage_dask.record import Batch, Record
 from sage_dask.runner import is_remembered, note_outage
+from sage_dask.schedule import job_name
 from sage_dask.scheduling.on_dask.control import ServerStatus
+from sage_dask.scheduling.on_dask.orders import Order
 from sage_dask.scheduling.on_dask.standstill import standstill
 from sage_dask.spent import ADMISSION, AWAY, LOST, RETURN
 from sage_dask.suspects import Part, Suspects
@@ -81,6 +84,7 @@ class Window:
         programs: The pickled stages by task name.
         news: Gets what the window waits for; None where there may be something new.
         options: Of the run.
+        publish: Called at every turn, once a second at least, for those who watch the job.
     """
 
     def __init__(
@@ -90,11 +94,13 @@ class Window:
         programs: Mapping[str, Program],
         news: News,
         options: RunOptions,
+        publish: Callable[[], object] = lambda: None,
     ) -> None:
         self._client = client
         self._job = job
         self._programs = programs
         self._news = news
+        self._publish = publish
         self._has_journal = options.has_journal
         self._is_fixed = options.max_in_flight is not None
         """Whether the user has set the size, which then holds for servers, too."""
@@ -114,6 +120,8 @@ class Window:
         self._watchdog = Watchdog(
             self._standstill, partial(job.note, "progress"), options.max_stall_s
         )
+        name = job_name(job.plan.pipeline, job.id)
+        self._ordered = Ordered(name, client.scheduler.address, job.note)
 
     def observe_servers(self, status: Mapping[str, ServerStatus]) -> None:
         """Learn how many requests the servers should have; called on the client's own loop."""
@@ -123,11 +131,22 @@ class Window:
         for endpoint, server in own.items():
             note_outage(self._job, endpoint, server["down_s"])
 
+    def obey(self, order: Order) -> None:
+        """Take an operator's order; called on the client's own loop."""
+        self._ordered.obey(order)
+        self._news.put(None)
+
     def run(self) -> None:
-        """Pass the whole source through the cluster."""
+        """Pass the whole source through the cluster.
+
+        Raises:
+            JobCancelledError: An operator ended the job; what was under way is cancelled.
+        """
         try:
+            self._publish()
             self._fill()
             while self._in_flight or self._job.num_pending:
+                self._publish()
                 news = self._next()
                 if news is not None:
                     self._watchdog.progressed()
@@ -148,7 +167,10 @@ class Window:
             news = self._news.get(timeout=_LOOK_S)
         except Empty:
             news = None
-        if news is None:
+        self._ordered.check()
+        if self._ordered.is_paused:
+            self._watchdog.progressed()
+        elif news is None:
             # Also after a nudge: servers may tell of themselves all the time.
             self._watchdog.look()
         return news

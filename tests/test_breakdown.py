@@ -267,3 +267,12 @@ def test_every_part_is_explained():
     for part in breakdown.parts:
         assert said["STAGE" if part.is_stage else part.name] == part.meaning
         assert all(said[f"  {each.name}"] == each.meaning for each in part.parts)
+
+
+def test_a_stage_may_bear_the_name_of_something_else():
+    """What is asked for of the two is what is given."""
+    breakdown = of(committed(task((spent.COMMIT, 3.0, None)), admission=0.5, here=3.0, commit=1.5))
+
+    assert breakdown.beside_stages(spent.COMMIT) == 1.5
+    assert breakdown.beside_stages(spent.RETURN) == 0.0
+    assert breakdown.parts_of(spent.COMMIT) == ()

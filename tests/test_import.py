@@ -13,13 +13,23 @@ HEAVY = (
     "bokeh",
     "distributed",
     "faiss",
+    "opentelemetry",
     "pyarrow",
     "sentence_transformers",
     "torch",
     "transformers",
     "zstandard",
 )
-OPTIONAL = ("aiohttp", "bm25s", "faiss", "pyarrow", "sentence_transformers", "torch", "zstandard")
+OPTIONAL = (
+    "aiohttp",
+    "bm25s",
+    "faiss",
+    "opentelemetry",
+    "pyarrow",
+    "sentence_transformers",
+    "torch",
+    "zstandard",
+)
 
 REFUSE = f"""
 import sys
@@ -116,3 +126,17 @@ except SageError as error:
 """
 
     assert "pip install 'sage-dask[rag]'" in python(program, tmp_path)
+
+
+def test_exporting_spans_without_its_extra_says_which(tmp_path):
+    """The command ends with what to install, and leaves no file."""
+    program = f"""{REFUSE}
+from sage_dask import Collect, FromIterable, Pipeline
+from sage_dask.cli import main
+Pipeline("p").source(FromIterable([1])).map(dict).sink(Collect()).run(run_dir="r")
+from click.testing import CliRunner
+print(CliRunner().invoke(main, ["spans", "r", "--out", "spans.jsonl"]).stderr)
+"""
+
+    assert "pip install 'sage-dask[otel]'" in python(program, tmp_path)
+    assert [each.name for each in tmp_path.glob("spans*")] == []

@@ -130,6 +130,18 @@ def test_the_report_counts_nodes_that_did_nothing():
     assert report.startup_s == {"operators": 0.5}
 
 
+@pytest.mark.parametrize(("has_keys", "names"), [(True, ["dict"]), (False, [])])
+def test_the_start_names_tasks_where_they_have_keys(has_keys, names, tmp_path):
+    """A scheduler can be asked for them by these; in one process there is none."""
+    machines = Machines("in a test", ["n0"], 1, has_keys=has_keys)
+    pipeline = Pipeline("p").source(numbers(1)).map(dict).sink(Collect())
+    with Job(pipeline.plan(), RunOptions(run_dir=tmp_path, durable=False), machines) as job:
+        job.start({})
+
+    (event,) = read_events(tmp_path / "events.jsonl")
+    assert event.task_names == names
+
+
 def test_a_batch_that_lost_a_record_is_refused():
     """What came back must account for what set out; nothing of it is written."""
     sink = Collect()

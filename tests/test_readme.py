@@ -134,7 +134,7 @@ def test_every_extra_exists():
     named = set(re.findall(r"`(?:sage-dask)?\[(\w+)\]`", README))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-    assert len(named) == 5
+    assert len(named) == 6
     assert named <= set(project["optional-dependencies"])
 
 

@@ -110,3 +110,14 @@ def test_the_distribution_ends_with_everybody():
     assert latencies == pytest.approx([1.0, 2.0, 3.0], rel=0.01)
     assert shares == (0.5, 0.75, 1.0)
     assert Sketch().distribution() == []
+
+
+def test_the_share_below_leaves_out_what_took_as_long():
+    """Records of the same batch are neither faster nor slower; of nothing, nothing is below."""
+    sketch = Sketch()
+    sketch.add(1.0, 30)
+    sketch.add(2.0, 10)
+
+    assert sketch.share_below(2.0) == 0.75
+    assert sketch.share_below(1.0) == 0.0
+    assert Sketch().share_below(1.0) == 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sage_dask.endpoint.usage import Usage
 from sage_dask.events import BatchCommitted
+from sage_dask.report import ReportBuilder
 from sage_dask.standing import Standing
 from sage_dask.testing import FakeClock
 
@@ -60,3 +61,27 @@ def test_an_observer_may_leave_a_note():
     standing.count(written(1))
 
     assert told == [(), ("saw it",)]
+
+
+def test_what_a_job_ended_with_is_all_that_is_told_afterwards():
+    """The report is the one that the user gets, at the time the job took; nothing holds it up."""
+    clock, builder = FakeClock(10.0), ReportBuilder()
+    standing = Standing("p", 4, Usage(), builder=builder, clock=clock)
+    standing.start(10.0)
+    standing.note("server", "down")
+    clock.advance(2.0)
+    event = written(4, elapsed_s=2.0)
+    builder.add(event)
+    standing.count(event)
+    before = standing.progress()
+
+    standing.stop()
+    report = builder.report()
+    standing.conclude(report)
+    clock.advance(60.0)
+    after = standing.progress()
+
+    assert (before.elapsed_s, before.notes) == (2.0, ("down",))
+    assert after.report is report
+    assert (after.num_read, after.elapsed_s, after.notes) == (4, 2.0, ())
+    assert sum(after.latencies.values()) == 4

@@ -15,12 +15,13 @@ from distributed import Client, LocalCluster
 from distributed.comm import CommClosedError
 
 from sage_dask import Collect, FromIterable, Pipeline
-from sage_dask.errors import SchedulerLostError
+from sage_dask.errors import JobCancelledError, SchedulerLostError
 from sage_dask.job import Job
 from sage_dask.journal.lock import holder
 from sage_dask.operators import ReadJsonl, WriteJsonl
 from sage_dask.options import Machines, RunOptions
 from sage_dask.scheduling.on_dask.control import SchedulerControl
+from sage_dask.scheduling.on_dask.orders import Order
 from sage_dask.watchdog import StalledError
 from sage_dask.window import Window
 from sage_dask.worker import make_program
@@ -116,14 +117,14 @@ class Kept:
 
 
 @contextmanager
-def window_of(client, news):
+def window_of(client, news, publish=lambda: None):
     """Lend the window of a job that has started, and that may not stand still at all."""
     declared = Pipeline("p").source(FromIterable(range(3))).map(dict).sink(Collect())
     options = RunOptions(max_stall_s=1e-9)
     with Job(declared.plan(), options, HERE) as job:
         job.start({})
         programs = {task.name: make_program(task, job="p/1") for task in job.plan.stages}
-        yield Window(client, job, programs, news, options)
+        yield Window(client, job, programs, news, options, publish)
 
 
 def test_nudges_are_no_progress():
@@ -133,6 +134,61 @@ def test_nudges_are_no_progress():
         pytest.raises(StalledError, match=r"the scheduler can not say why \(OSError"),
     ):
         window.run()
+
+
+class PausedNudges(SimpleQueue):
+    """Nudges, of which the sixth comes as the window's job is resumed."""
+
+    window = None
+    num_nudges = 0
+
+    def get(self, timeout=None):
+        """Bring a nudge at once."""
+        self.num_nudges += 1
+        if self.num_nudges == 6:
+            self.window.obey(Order("p/1", "resume", "a test"))
+
+
+def test_a_pause_is_no_standstill():
+    """A job that may not stand still at all does while it is paused, and not a moment longer."""
+    news = PausedNudges()
+    with window_of(SilentClient(), news) as window:
+        news.window = window
+        window.obey(Order("p/1", "pause", "a test"))
+        with pytest.raises(StalledError):
+            window.run()
+
+    assert news.num_nudges == 6
+
+
+def test_a_cancelled_job_gives_up_what_is_under_way():
+    """The error says who it was; the scheduler is told to forget the batches."""
+
+    class Forgetting(SilentClient):
+        cancelled = ()
+
+        def cancel(self, futures):
+            self.cancelled = futures
+
+    client = Forgetting()
+    with window_of(client, SimpleQueue()) as window:
+        window.obey(Order("p/1", "cancel", "a test"))
+        with pytest.raises(JobCancelledError, match="was cancelled by a test; with a run folder"):
+            window.run()
+
+    assert client.cancelled
+
+
+def test_a_window_tells_those_who_watch_at_every_turn():
+    """At its start, too, when there is nothing to take yet."""
+    told, news = [], Nudges()
+    with (
+        window_of(SilentClient(), news, lambda: told.append(True)) as window,
+        pytest.raises(StalledError),
+    ):
+        window.run()
+
+    assert len(told) == 2
 
 
 def test_a_connection_that_broke_while_results_were_fetched_is_a_lost_scheduler():

@@ -13,6 +13,7 @@ from sage_dask.errors import PlanError, RunError, SetupError, StopRun
 from sage_dask.operators import Map
 from sage_dask.plan import StagePlan
 from sage_dask.record import Batch, Failure
+from sage_dask.scheduling.on_dask.arrivals import Arrivals
 from sage_dask.scheduling.on_dask.wire import PLACED
 from sage_dask.stage import Operator, Stage
 from sage_dask.worker import (
@@ -138,9 +139,9 @@ def test_a_host_counts_by_its_number(monkeypatch):
     """A worker that is reached by a name is on the node that the scheduler resolves it to."""
 
     class FakeDaskWorker:
+        state = SimpleNamespace(tasks={})
         contact_address = "tcp://localhost:1234"
         startup_information = {}  # noqa: RUF012 - read only
-        state = SimpleNamespace(tasks={})
 
     monkeypatch.setattr(worker, "get_worker", FakeDaskWorker)
 
@@ -281,9 +282,11 @@ def test_a_task_brings_what_it_waited_for_and_what_it_took_beside_its_stages(mon
     class FakeDaskWorker:
         contact_address = "tcp://127.0.0.1:1234"
         startup_information = {}  # noqa: RUF012 - read only
-        plugins = {}  # noqa: RUF012 - read only
+        plugins = {}  # noqa: RUF012 - filled below
         state = SimpleNamespace(tasks={("only-j", 7): task})
 
+    FakeDaskWorker.plugins[Arrivals.name] = arrivals = Arrivals()
+    arrivals.setup(FakeDaskWorker())
     monkeypatch.setattr(worker, "get_worker", FakeDaskWorker)
 
     done = run_task(*make_program(task_of(Logged()), job="j"), batch("a"), 7, "only-j")

@@ -21,6 +21,8 @@ _COMMANDS = {
     "status": "sage_dask.cli.status:status",
     "plan": "sage_dask.cli.plan:plan",
     "report": "sage_dask.cli.report:report",
+    "jobs": "sage_dask.cli.jobs:jobs",
+    "spans": "sage_dask.cli.spans:spans",
     "policy": "sage_dask.cli.policy:policy",
     "why": "sage_dask.cli.why:why",
     "doctor": "sage_dask.cli.doctor:doctor",

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sage_dask.errors import PlanError, SageError, SchedulerLostError, TooManyFailuresError
+from sage_dask.errors import (
+    JobCancelledError,
+    PlanError,
+    SageError,
+    SchedulerLostError,
+    TooManyFailuresError,
+)
 
 DONE = 0
 RUN = 1
@@ -20,6 +26,8 @@ SCHEDULER_LOST = 5
 """The cluster's scheduler is gone; a run with a folder goes on once there is one."""
 TOO_MANY_FAILED = 6
 """The run stopped because more records failed than might: look before it is started again."""
+CANCELLED = 7
+"""Somebody ended the job from outside; not 1, which scripts take for a reason to try again."""
 INTERRUPTED = 130
 """Ctrl-C; the shell's own code for it."""
 
@@ -32,6 +40,7 @@ Exit codes:
   4    the budget was reached before the end of the input; what was written is kept
   5    the cluster's scheduler was lost; with a run folder: sage-dask resume DIR
   6    more records failed than --max-errors allows
+  7    somebody cancelled the job; with a run folder: sage-dask resume DIR
   130  interrupted with Ctrl-C; 143 and 129 for SIGTERM and SIGHUP, in the same good order
 """
 
@@ -39,6 +48,7 @@ _CODES: tuple[tuple[type[SageError], int], ...] = (
     (PlanError, PLAN),
     (SchedulerLostError, SCHEDULER_LOST),
     (TooManyFailuresError, TOO_MANY_FAILED),
+    (JobCancelledError, CANCELLED),
 )
 
 

@@ -88,6 +88,8 @@ class LocalNodes:
             such as ``pipeline.imports``: four nodes with torch start in 8.5 s instead of 30 s.
             What counts is the list of the first nodes that a process starts.
         dashboard: Port of Dask's dashboard on 127.0.0.1; 0 for any free one, None for none.
+        allow_control: Let the dashboard pause and cancel jobs and change how tasks are placed:
+            everyone on this machine can open it.  Dask's setting ``sage.allow-control`` does too.
 
     Raises:
         PlanError: Nothing could run, or threads or resources can not be split over the workers.
@@ -104,6 +106,7 @@ class LocalNodes:
         memory_limit: str | None = None,
         preload: Sequence[str] = (),
         dashboard: int | None = 0,
+        allow_control: bool = False,
     ) -> None:
         if num_nodes < 1 or threads < 1 or workers_per_node < 1:
             raise PlanError(
@@ -117,6 +120,8 @@ class LocalNodes:
         _refuse_within_import()
         started = time.perf_counter()
         settings = {**SETTINGS, **_process_settings(preload)}
+        if allow_control:
+            settings["sage.allow-control"] = True
         with ExitStack() as undo:
             # For as long as the nodes live: restarting one reads the settings again.
             undo.enter_context(dask.config.set(settings))

@@ -1,1 +1,1 @@
-"""What people see of the jobs of a cluster: the Pipelines page, metrics, and what they rest on."""
+"""What people see of the jobs of a cluster: page, metrics, and the news behind them."""

@@ -18,13 +18,18 @@ from sage_dask.standing import Progress
 # Ten minutes at a point a second.
 MOST_POINTS = 600
 
-# Jobs that ended and are still shown; those that run are shown all.
+# Jobs that ended, or whose drivers have long said nothing, and are still shown; those that run are
+# shown all.
 MOST_ENDED = 32
 
 # A driver speaks twice a second, and one that says nothing for this long is gone or stuck.
 SILENT_S = 15.0
 
 _POINT_EVERY_S = 1.0
+
+# A rate is that of the last ten seconds.
+_RATE_S = 10.0
+_RATE_POINTS = 1 + int(_RATE_S / _POINT_EVERY_S)
 
 RUNNING, PAUSED, SILENT, LOST = "running", "paused", "silent", "lost"
 
@@ -55,7 +60,7 @@ class JobView:
     rate: float
     """Records done per second over the last ten seconds."""
     eta_s: float | None
-    """Seconds to go at that rate; None where nobody knows how much is left."""
+    """Seconds to go at that rate; None where nobody knows how much is left, or nothing moves."""
     heard_s: float
     """For how long its driver has said nothing."""
     points: Sequence[Point]
@@ -76,26 +81,31 @@ class _Job:
         self.heard_s = now_s
         self.is_lost = False
         self.points: deque[Point] = deque(maxlen=MOST_POINTS)
-        self._at_point = (now_s, progress.num_before, Sketch())
+        # What was done before the first news, by an earlier start or unheard, took unknown time.
+        self._counted = deque([(now_s, progress.num_read)], maxlen=_RATE_POINTS)
+        """When points were made, and how many records were done by then."""
+        self._latencies = progress.latencies
+        """As of the latest point."""
 
     def hear(self, progress: Progress, now_s: float) -> None:
         self.progress, self.heard_s, self.is_lost = progress, now_s, False
-        at_s, num_read, latencies = self._at_point
+        at_s, num_read = self._counted[-1]
         if now_s - at_s < _POINT_EVERY_S:
             return
-        sketch = Sketch(progress.latencies)
-        recent = sketch.since(latencies.counts)
+        recent = Sketch(progress.latencies).since(self._latencies)
         rate = (progress.num_read - num_read) / (now_s - at_s)
         self.points.append(Point(now_s, rate, recent.percentile(50), recent.percentile(99)))
-        self._at_point = now_s, progress.num_read, sketch
+        self._counted.append((now_s, progress.num_read))
+        self._latencies = progress.latencies
 
     def view(self, paused: bool, now_s: float) -> JobView:
         progress, rate = self.progress, self._rate(now_s)
         left = None if progress.expected is None else progress.expected - progress.num_read
-        eta_s = max(0, left) / rate if left is not None and rate else None
+        state = self._state(paused, now_s)
+        eta_s = max(0, left) / rate if left is not None and rate and state == RUNNING else None
         return JobView(
             self.name,
-            self._state(paused, now_s),
+            state,
             progress,
             rate,
             eta_s,
@@ -117,8 +127,15 @@ class _Job:
         return PAUSED if paused else RUNNING
 
     def _rate(self, now_s: float) -> float:
-        recent = [point for point in self.points if now_s - point.at_s <= 10.0]
-        return sum(point.rate for point in recent) / len(recent) if recent else 0.0
+        recent = [counted for counted in self._counted if now_s - counted[0] <= _RATE_S]
+        if len(recent) < 2:
+            return 0.0
+        (first_s, num_first), (last_s, num_last) = recent[0], recent[-1]
+        return (num_last - num_first) / (last_s - first_s)
+
+    def may_be_forgotten(self, now_s: float) -> bool:
+        """Whether it ended, or nobody knows whether it will."""
+        return self._state(False, now_s) != RUNNING
 
 
 class Board:
@@ -139,7 +156,7 @@ class Board:
         known = self._jobs.get(job)
         if known is None:
             self._jobs[job] = _Job(job, client, progress, now_s)
-            self._forget_old()
+            self._forget_old(now_s)
         else:
             known.hear(progress, now_s)
 
@@ -160,7 +177,12 @@ class Board:
         """Return the outcome of each job, ``"running"`` for those that have none."""
         return {job.name: job.outcome for job in self._jobs.values()}
 
-    def _forget_old(self) -> None:
-        ended = [job.name for job in self._jobs.values() if job.is_lost or job.outcome != RUNNING]
+    def is_running(self, name: str) -> bool:
+        """Return whether a job is known that has neither ended nor lost its driver."""
+        job = self._jobs.get(name)
+        return job is not None and job.outcome == RUNNING and not job.is_lost
+
+    def _forget_old(self, now_s: float) -> None:
+        ended = [job.name for job in self._jobs.values() if job.may_be_forgotten(now_s)]
         for name in ended[: max(0, len(ended) - MOST_ENDED)]:
             del self._jobs[name]

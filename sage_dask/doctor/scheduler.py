@@ -71,8 +71,7 @@ def _deciding(dispatching: Dispatching | None) -> Finding:
         return note(
             "dispatcher",
             "none yet: Dask places tasks as they come",
-            "the first run brings it; --preload sage_dask.scheduling.on_dask.preload starts the "
-            "scheduler with it",
+            "the first run brings it; --preload sage_dask.preload starts the scheduler with it",
         )
     if dispatching.is_broken:
         return fail(

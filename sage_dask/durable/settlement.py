@@ -11,10 +11,8 @@ from sage_dask.intake import Places
 from sage_dask.journal.codec import encode
 from sage_dask.journal.entries import Entry
 from sage_dask.journal.rows import Row, pack
+from sage_dask.plan import WRITE
 from sage_dask.record import Batch, Failure, Record
-
-# The stage that records fail in which have no form in the journal or in the output.
-WRITE = "write"
 
 
 def settled(batch: Batch, admitted: Admitted) -> list[Entry]:

@@ -42,8 +42,8 @@ class Notice:
     """Something that somebody should know, in a sentence that says how to mend it."""
 
     kind: str
-    """``"unplaceable"``, ``"abandoned"``, ``"policy"``, ``"annotation"``, ``"drift"`` or
-    ``"version"``.
+    """``"unplaceable"``, ``"abandoned"``, ``"policy"``, ``"annotation"``, ``"drift"``,
+    ``"version"`` or, of what is shown, ``"monitor"``.
     """
     text: str
 

@@ -93,6 +93,12 @@ def test_why_tells_the_story_of_a_task(cli, cluster, control):
     assert result.stdout.startswith("nod-1\n")
     assert "started on 127.0.0.1 (least loaded:" in result.stdout
     assert "done" in result.stdout
+    as_json = cli("why", "nod-1", "--scheduler", cluster.scheduler_address, "--json")
+    (lines,) = json.loads(as_json.stdout).values()
+    # How long ago something was, has changed meanwhile.
+    said = [line.partition(" ago ")[2] for line in lines]
+    assert said
+    assert [words for words in said if words and words in result.stdout] == said
 
 
 def test_why_of_an_unknown_task_says_so(cli, cluster, control):

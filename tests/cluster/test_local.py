@@ -17,6 +17,7 @@ from distributed import default_client
 from sage_dask.cluster import LocalNodes
 from sage_dask.cluster.local import SETTINGS
 from sage_dask.errors import PlanError
+from sage_dask.scheduling.on_dask.configured import may_control
 
 pytestmark = pytest.mark.cluster
 
@@ -224,3 +225,12 @@ def test_placement_is_changed_by_name(nodes):
     assert statistics.policy == "pack"
     assert statistics.gates["llm"].limit == 3
     assert set(statistics.nodes) == {"node-0", "node-1"}
+
+
+@pytest.mark.parametrize("allow_control", [True, False])
+def test_the_dashboard_may_change_something_only_where_that_is_allowed(allow_control):
+    """For as long as the nodes live."""
+    with LocalNodes(1, dashboard=None, allow_control=allow_control):
+        within = may_control()
+
+    assert (within, may_control()) == (allow_control, False)

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from sage_dask.cluster.timed_server import TimedServer
+from sage_dask.durable.known_rows import known_rows
+from sage_dask.durable.run_events import run_events
 from sage_dask.journal.lock import holder
+from sage_dask.life.fold import LifeBuilder
+from sage_dask.life.words import sentences
 
 _STARTS = Path(__file__).with_name("starts.py")
 _KILLED = 137
@@ -271,3 +275,39 @@ def test_what_was_answered_and_kept_is_neither_asked_again_nor_left_out_of_the_a
 def received(server):
     """Return how many requests a server got so far."""
     return sum(counts["received"] for counts in server.ledger().values())
+
+
+def life_of(record_id, run):
+    """Return the life of a record, and how it is told."""
+    builder = LifeBuilder(record_id)
+    for event in run_events(run):
+        builder.add(event)
+    life = builder.life(known_rows(run, [record_id]))
+    return life, "\n".join(sentences(life, is_held=holder(run) is not None))
+
+
+def test_the_lives_of_a_killed_run_can_be_told(starts, server, tmp_path):
+    """What was under way when it died, what was kept of that, and how the next start went on."""
+    order = order_in(tmp_path / "of", "costly", endpoint=server.endpoint)
+    run = tmp_path / "of" / "run"
+    assert starts.run(order, failpoint="work-after-call:40")["code"] == _KILLED
+    some = range(0, 250, 5)
+    killed = {n: life_of(f"k{n}", run) for n in some}
+    begun = {n: told for n, (life, told) in killed.items() if life.is_known and not life.fate}
+    kept = [n for n, told in begun.items() if "What it had after stage 'ask' was kept" in told]
+
+    assert starts.run(order)["code"] == 0
+    whole = {n: life_of(f"k{n}", run) for n in some}
+
+    assert kept
+    for told in begun.values():
+        assert "It was not back when the run was killed, at +" in told
+    for n in kept:
+        _, told = whole[n]
+        assert "It was not back when its start was killed, at +" in told
+        assert "It went on after stage 'ask', the result of which start 1 had kept." in told
+    for life, _ in whole.values():
+        passage = life.passages[-1]
+        spent_s = sum(part.seconds for part in passage.breakdown.parts)
+        assert spent_s == pytest.approx(passage.latency_s)
+        assert life.fate is not None

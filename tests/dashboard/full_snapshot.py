@@ -43,7 +43,7 @@ def full_snapshot(num_batches=50, *, num_jobs=3, num_nodes=4):
     """
     board = Board()
     names = [f"rag {number}/{number:04x}" for number in range(num_jobs)]
-    for done in (num_batches // 2, num_batches):
+    for done in (num_batches - 5, num_batches):
         for number, name in enumerate(names):
             board.hear(name, "client", progress(name, done, is_over=number == 0), now_s=10.0 + done)
     return Snapshot(

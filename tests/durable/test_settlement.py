@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_dask.admitted import admitted
-from sage_dask.durable.settlement import WRITE, pack_whatever, rows_of, settled
+from sage_dask.durable.settlement import pack_whatever, rows_of, settled
 from sage_dask.errors import RunError
 from sage_dask.intake import Intake, Places
 from sage_dask.journal.rows import Row, unpack
+from sage_dask.plan import WRITE
 from sage_dask.record import Batch, Failure
 
 

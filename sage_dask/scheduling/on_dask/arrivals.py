@@ -63,12 +63,13 @@ class Arrivals(WorkerPlugin):
 def told_of(worker: Worker | None, key: Any) -> tuple[Mapping[str, float], str]:
     """Return what a task that starts now has waited for, and why it was placed here.
 
-    Nothing where no dispatcher placed it.
+    Nothing where no dispatcher placed it, or where nobody observes.
     """
     state = None if worker is None else worker.state.tasks.get(key)
     placed = (state.annotations or _NOTHING).get(PLACED) if state is not None else None
     if worker is None or placed is None:
         return _NOTHING, ""
     arrivals = worker.plugins.get(Arrivals.name)
-    here = arrivals.waits(key) if isinstance(arrivals, Arrivals) else _NOTHING
-    return {**placed["waits"], **here}, placed["reason"]
+    if not isinstance(arrivals, Arrivals):
+        return _NOTHING, ""
+    return {**placed["waits"], **arrivals.waits(key)}, placed["reason"]

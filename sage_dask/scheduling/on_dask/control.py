@@ -13,7 +13,9 @@ from distributed.protocol import pickle
 from sage_dask.errors import RunError, SageError
 from sage_dask.scheduling.dispatcher import OnPolicyError
 from sage_dask.scheduling.on_dask.arrivals import Arrivals
+from sage_dask.scheduling.on_dask.configured import is_observed
 from sage_dask.scheduling.on_dask.keeping import TOPIC
+from sage_dask.scheduling.on_dask.orders import Order, who
 from sage_dask.scheduling.on_dask.plugin import DispatchPlugin
 from sage_dask.scheduling.on_dask.remote import HANDLER, Story
 from sage_dask.scheduling.on_dask.settings import Settings
@@ -54,7 +56,8 @@ class SchedulerControl:
             # Client and scheduler are of one release, and nobody listens to the scheduler yet.
             _log(notice)
         self._client.register_plugin(DispatchPlugin(settings))
-        self._client.register_plugin(Arrivals())
+        if is_observed():
+            self._client.register_plugin(Arrivals())
 
     @property
     def is_started(self) -> bool:
@@ -105,6 +108,24 @@ class SchedulerControl:
         By worker resource, by gate, or of ``"threads"``; an empty one takes the quota away.
         """
         self._ask("set_quota", job, dict(quota))
+
+    def pause(self, job: str) -> None:
+        """Have a job (``"pipeline/id"``) start nothing until it is resumed.
+
+        What runs, runs on; requests of it go on to their servers.
+        """
+        self._ask("set_paused", job, True, who())
+
+    def resume(self, job: str) -> None:
+        """Have a paused job go on."""
+        self._ask("set_paused", job, False, who())
+
+    def cancel(self, job: str) -> None:
+        """Have the driver of a job (``"pipeline/id"``) end it at once, dispatcher or not.
+
+        What is done is kept, so that a run with a folder goes on when it is run again.
+        """
+        Order(job, "cancel", who()).send(self._client.log_event)
 
     def statistics(self) -> DispatcherStatistics:
         """Return counts of everything: queue, decisions, gates, jobs, nodes."""
@@ -157,8 +178,7 @@ class SchedulerControl:
             # A scheduler's answer to whatever it has no procedure for.
             raise RunError(
                 f"scheduler {self._client.scheduler.address} places tasks as stock Dask does; run "
-                "a pipeline with a policy first, or start it with '--preload "
-                "sage_dask.scheduling.on_dask.preload'"
+                "a pipeline with a policy first, or start it with '--preload sage_dask.preload'"
             )
         answer = pickle.loads(pickled)
         if isinstance(answer, SageError):

@@ -13,6 +13,7 @@ from distributed.scheduler import Scheduler
 from sage_dask.errors import SageError
 from sage_dask.scheduling.dispatcher import OnPolicyError
 from sage_dask.scheduling.on_dask.host import Host
+from sage_dask.scheduling.on_dask.orders import Order
 from sage_dask.scheduling.policies import make_policy
 from sage_dask.scheduling.policy import Policy
 from sage_dask.scheduling.statistics import DispatcherStatistics
@@ -45,6 +46,7 @@ class Remote:
                 self.set_gate,
                 self.set_weight,
                 self.set_quota,
+                self.set_paused,
                 self.statistics,
                 self.why,
                 self.detach,
@@ -87,6 +89,13 @@ class Remote:
         """Set the most that a job, or each job of a pipeline, may hold."""
         self.host.dispatcher.set_quota(job, quota)
         self.host.settings.quotas[job] = dict(quota)
+        self.host.kick()
+
+    def set_paused(self, job: str, is_paused: bool, by: str) -> None:
+        """Have a job start nothing until it is resumed, and tell its driver."""
+        self.host.dispatcher.set_paused(job, is_paused)
+        (self.host.settings.paused.add if is_paused else self.host.settings.paused.discard)(job)
+        Order(job, "pause" if is_paused else "resume", by).send(self.host.scheduler.log_event)
         self.host.kick()
 
     def statistics(self) -> DispatcherStatistics:

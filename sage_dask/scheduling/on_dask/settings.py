@@ -22,6 +22,7 @@ class Settings:
     gates: dict[str, float] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
     quotas: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
 
     def make_dispatcher(
         self, timer: Callable[[], float], servers: Servers | None = None
@@ -41,4 +42,6 @@ class Settings:
             dispatcher.set_weight(job, weight)
         for job, quota in self.quotas.items():
             dispatcher.set_quota(job, quota)
+        for job in self.paused:
+            dispatcher.set_paused(job, True)
         return dispatcher

@@ -8,19 +8,27 @@ import dask
 import pytest
 from distributed import Scheduler
 
+from sage_dask.dashboard.monitor import MonitorPlugin
 from sage_dask.scheduling.on_dask.plugin import DispatchPlugin
 
-PRELOAD = "sage_dask.scheduling.on_dask.preload"
+PRELOAD = "sage_dask.preload"
 
 
 def policy_of_preloaded(**settings):
-    """Start a scheduler with the preload, and return the policy that it begins with."""
+    """Return the policy that a scheduler with the preload begins with."""
+    return preloaded(
+        lambda scheduler: scheduler.plugins[DispatchPlugin.name].dispatcher.policy.name, **settings
+    )
+
+
+def preloaded(look, **settings):
+    """Start a scheduler with the preload, and return what is to be seen of it."""
 
     async def start():
         async with Scheduler(
             host="127.0.0.1", dashboard=False, dashboard_address="127.0.0.1:0", preload=[PRELOAD]
         ) as scheduler:
-            return scheduler.plugins[DispatchPlugin.name].dispatcher.policy.name
+            return look(scheduler)
 
     with dask.config.set(settings):
         return asyncio.run(start())
@@ -34,6 +42,21 @@ def test_a_preloaded_scheduler_has_a_dispatcher():
 def test_the_policy_is_a_setting_of_dask():
     """Which may come from the environment, as DASK_SAGE__POLICY."""
     assert policy_of_preloaded(**{"sage.policy": "pack"}) == "pack"
+
+
+def test_a_preloaded_scheduler_shows_jobs():
+    """Before the first one, there are none to see."""
+    jobs = preloaded(lambda scheduler: scheduler.plugins[MonitorPlugin.name].snapshot().jobs)
+
+    assert jobs == []
+
+
+def test_a_preloaded_scheduler_may_be_told_to_show_nothing():
+    """DASK_SAGE__OBSERVE=false leaves the dispatcher."""
+    plugins = preloaded(lambda scheduler: set(scheduler.plugins), **{"sage.observe": False})
+
+    assert DispatchPlugin.name in plugins
+    assert MonitorPlugin.name not in plugins
 
 
 def test_an_unknown_policy_is_told_in_the_schedulers_log(caplog):
