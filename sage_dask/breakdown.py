@@ -63,6 +63,9 @@ _OF_CALLS: Mapping[str, str] = {
     REST: "until the last record of the batch had its answer",
 }
 
+_OF_STAGE = "computing, or waiting for answers"
+_OF_RESIDUE = "what nobody accounts for"
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -192,13 +195,12 @@ class BreakdownBuilder:
             if self._sums[name]:
                 yield Part(name, self._mean(self._sums[name]), meaning)
         for stage, seconds in self._stages.items():
-            meaning = "computing, or waiting for answers"
             parts = tuple(self._named_calls(stage))
-            yield Part(stage, self._mean(seconds), meaning, is_stage=True, parts=parts)
+            yield Part(stage, self._mean(seconds), _OF_STAGE, is_stage=True, parts=parts)
         residue_s = self._latency_s - sum(self._sums.values()) - sum(self._stages.values())
         for name, meaning in _AFTER.items():
             yield Part(name, self._mean(self._sums[name]), meaning)
-        yield Part(RESIDUE, self._mean(residue_s), "what nobody accounts for")
+        yield Part(RESIDUE, self._mean(residue_s), _OF_RESIDUE)
 
     def _named_calls(self, stage: str) -> Iterator[Part]:
         calls = self._calls.get(stage)
@@ -212,6 +214,16 @@ class BreakdownBuilder:
 
     def _mean(self, seconds: float) -> float:
         return seconds / self._num_records
+
+
+def explained() -> Sequence[tuple[str, str]]:
+    """Return the names that parts can have, and what they mean, in the order of a batch's life.
+
+    Stages stand as ``"STAGE"``, and their own parts behind them, indented by two blanks.
+    """
+    of_calls = [(f"  {name}", meaning) for name, meaning in _OF_CALLS.items()]
+    stage = [("STAGE", _OF_STAGE), *of_calls]
+    return [*_BEFORE.items(), *stage, *_AFTER.items(), (RESIDUE, _OF_RESIDUE)]
 
 
 def _parts(driver: Mapping[str, float], tasks: Sequence[TaskTiming]) -> Mapping[str, float]:

@@ -34,6 +34,10 @@ class JobStarted:
     """Wall-clock time, ISO 8601 with offset; for people, never for durations."""
     versions: Mapping[str, str] = field(default_factory=dict)
     output: str = ""
+    policy: str = ""
+    """Which the run asks for; empty for the one that its cluster has."""
+    command: str = ""
+    """What was typed; empty where a program runs it, or nothing is kept of that."""
     task_names: Sequence[str] = field(default_factory=list)
     """Of the tasks that a batch passes on a cluster, in order; the keys of its tasks begin with
     them.  Empty in one process, which has no keys."""
@@ -150,7 +154,15 @@ Event: TypeAlias = (
 )
 
 # Left out of lines where they are so.
-_USUAL = {"spent": {}, "failed": {}, "filtered": [], "is_kept": True, "task_names": []}
+_USUAL = {
+    "spent": {},
+    "failed": {},
+    "filtered": [],
+    "is_kept": True,
+    "task_names": [],
+    "policy": "",
+    "command": "",
+}
 
 _KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in get_args(Event)}
 

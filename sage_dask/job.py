@@ -135,6 +135,7 @@ class Job:
         self._recall()
         self._outlet.open()
         self._is_started = True
+        launch = self._options.launch
         self._note(
             JobStarted(
                 pipeline=self.plan.pipeline,
@@ -147,6 +148,8 @@ class Job:
                 started_at=datetime.now().astimezone().isoformat(timespec="seconds"),
                 versions=versions(),
                 output=self.plan.sink.name,
+                policy=self._options.scheduling.policy_name,
+                command=launch.typed if launch is not None else "",
                 task_names=self._task_names,
             )
         )

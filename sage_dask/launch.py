@@ -26,6 +26,8 @@ class Launch:
     """What was said, by name, as JSON takes it."""
     command: str = ""
     """What to type to go on, there."""
+    typed: str = ""
+    """What was typed to start it; empty where that is not known."""
 
     def as_json(self) -> str:
         """Return it as JSON; ``from_json`` is the way back."""

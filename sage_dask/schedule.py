@@ -74,6 +74,13 @@ class Scheduling:
         """Whether placement is left to Dask."""
         return isinstance(self.policy, str) and self.policy == STOCK
 
+    @property
+    def policy_name(self) -> str:
+        """Name of the policy that the run asks for; empty where it takes what is there."""
+        if self.policy is None or isinstance(self.policy, str):
+            return self.policy or ""
+        return str(getattr(self.policy, "name", type(self.policy).__name__))
+
 
 def job_name(pipeline: str, job: str) -> str:
     """Return what the scheduler and its users call a job; operators may name a pipeline alone."""

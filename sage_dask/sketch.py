@@ -44,6 +44,23 @@ class Sketch:
         """How many records were counted."""
         return sum(self._counts.values())
 
+    def merge(self, other: Sketch) -> None:
+        """Count what another sketch counted, too."""
+        for bucket, count in other.counts.items():
+            self._counts[bucket] = self._counts.get(bucket, 0) + count
+
+    def distribution(self) -> list[tuple[float, float]]:
+        """Return latencies, ascending, with the share of records that took no longer.
+
+        One per bucket in which there is any, so a few hundred of them at most in practice.
+        """
+        total, reached = self.num_records, 0
+        points = []
+        for bucket in sorted(self._counts):
+            reached += self._counts[bucket]
+            points.append((math.exp((bucket - 0.5) * _LOG_GROWTH), reached / total))
+        return points
+
     def since(self, earlier: Mapping[int, int]) -> Sketch:
         """Return what was counted since the counts were ``earlier``."""
         grown = {

@@ -21,6 +21,7 @@ from sage_dask.breakdown import (
     TURN,
     Breakdown,
     BreakdownBuilder,
+    explained,
 )
 from sage_dask.endpoint.call_times import CallTimes
 from sage_dask.events import BatchCommitted, BatchKept, BatchRemembered, JobStarted
@@ -249,6 +250,23 @@ def test_set_up_on_a_late_worker_is_a_part():
     breakdown = of(committed(task(("a", 1.0, None), setup_s=2.0, scheduling=0.0), away=3.0))
 
     assert breakdown.seconds(SETUP) == 2.0
+
+
+def test_every_part_is_explained():
+    """Whatever a breakdown can name has a line of its own that says what it is."""
+    calls = CallTimes(4, 1.0, 8.0, 1.0, 2, 4.0, 1.0, 1.0, 1.0)
+    breakdown = of(
+        committed(
+            task(("a", 20.0, calls), setup_s=1.0, scheduling=1.0, node=1.0, gate=1.0, lost=1.0),
+            away=40.0,
+        )
+    )
+
+    said = dict(explained())
+
+    for part in breakdown.parts:
+        assert said["STAGE" if part.is_stage else part.name] == part.meaning
+        assert all(said[f"  {each.name}"] == each.meaning for each in part.parts)
 
 
 def test_a_stage_may_bear_the_name_of_something_else():

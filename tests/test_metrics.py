@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_dask.metrics import Latencies, balance, in_short, money
+from sage_dask.metrics import Latencies, balance, in_short, money, without_nan
 
 
 def test_equal_amounts_are_even():
@@ -91,3 +91,10 @@ def test_counts_in_short_are_close_and_short(number):
 def test_money_keeps_two_digits_of_small_amounts(cost):
     """An amount is never rounded to nothing: a hundredth or three digits, whichever is finer."""
     assert float(money(cost).replace(",", "")) == pytest.approx(cost, abs=min(0.005, 0.006 * cost))
+
+
+def test_what_is_no_number_is_none_wherever_it_stands():
+    """Whole and broken numbers, texts and None stay; NaN and infinity go, also within."""
+    plain = {"a": [1, math.nan, {"b": (math.inf, "nan", None, 0.5)}]}
+
+    assert without_nan(plain) == {"a": [1, None, {"b": [None, "nan", None, 0.5]}]}

@@ -70,3 +70,17 @@ def test_numbers_of_all_kinds_are_finite(value):
 def test_what_is_no_finite_number_is_none(value):
     """Texts are not read as numbers, and booleans are not taken for 0 and 1."""
     assert finite(value) is None
+
+
+class Mine:
+    """A policy of a user's own."""
+
+    name = "mine"
+
+
+@pytest.mark.parametrize(
+    ("policy", "name"), [(None, ""), ("pack", "pack"), (Mine(), "mine"), (Mine, "mine"), (3, "int")]
+)
+def test_a_policy_is_told_by_its_name(policy, name):
+    """Reports say what was asked for; nothing is nothing."""
+    assert Scheduling(policy=policy).policy_name == name

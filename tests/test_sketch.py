@@ -85,6 +85,33 @@ def test_memory_does_not_grow_with_what_is_counted():
     assert len(sketch.counts) < 1300
 
 
+@given(values, values)
+def test_two_sketches_become_one(seen, also_seen):
+    """Merged is what one sketch of everything would be."""
+    sketch, other, whole = Sketch(), Sketch(), Sketch()
+    for part, of in ((seen, sketch), (also_seen, other)):
+        for seconds, count in part:
+            of.add(seconds, count)
+            whole.add(seconds, count)
+
+    sketch.merge(other)
+
+    assert sketch.counts == whole.counts
+
+
+def test_the_distribution_ends_with_everybody():
+    """Latencies ascend, and each stands with the share that took no longer."""
+    sketch = Sketch()
+    for seconds in (3.0, 1.0, 1.0, 2.0):
+        sketch.add(seconds)
+
+    latencies, shares = zip(*sketch.distribution(), strict=True)
+
+    assert latencies == pytest.approx([1.0, 2.0, 3.0], rel=0.01)
+    assert shares == (0.5, 0.75, 1.0)
+    assert Sketch().distribution() == []
+
+
 def test_the_share_below_leaves_out_what_took_as_long():
     """Records of the same batch are neither faster nor slower; of nothing, nothing is below."""
     sketch = Sketch()

@@ -14,6 +14,7 @@ import click
 from sage_dask.budget import Budget
 from sage_dask.cli import exits
 from sage_dask.cli.durability import check_folder, refuse_without_journal
+from sage_dask.cli.group import what_was_typed
 from sage_dask.cli.machines import chosen, describe_machines, machines, planning
 from sage_dask.cli.output import failed_file, note, print_report
 from sage_dask.cli.reconnect import (
@@ -103,7 +104,7 @@ def launch_of(
         folder: Which relative paths are meant from; None for the present one.
     """
     command = f"sage-dask resume {shlex.quote(run_dir)}"
-    return Launch(pipeline, str(folder or Path.cwd()), options, command)
+    return Launch(pipeline, str(folder or Path.cwd()), options, command, what_was_typed())
 
 
 def execute(request: Request, *, as_json: bool) -> None:

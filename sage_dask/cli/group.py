@@ -7,6 +7,7 @@ them alike.
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 import traceback
 from collections.abc import Mapping
@@ -19,6 +20,9 @@ from sage_dask.cli.signals import Terminated, signals_raise
 from sage_dask.cli.streams import say
 from sage_dask.errors import SageError, did_you_mean, listed
 
+# Where click's context keeps the command line as it was typed.
+_TYPED = "sage_dask.typed"
+
 
 class CommandGroup(click.Group):
     """A group whose commands are named as ``module:attribute`` and imported when asked for."""
@@ -26,6 +30,11 @@ class CommandGroup(click.Group):
     def __init__(self, *args: Any, commands_by_word: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._commands_by_word = commands_by_word
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what was typed, before any of it is understood."""
+        ctx.meta[_TYPED] = shlex.join([*ctx.command_path.split(), *args])
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which they are taught."""
@@ -63,6 +72,12 @@ class CommandGroup(click.Group):
             _exit(ctx, error, "interrupted", INTERRUPTED)
         except SageError as error:
             _exit(ctx, error, f"error: {error}", code_of(error))
+
+
+def what_was_typed() -> str:
+    """Return the present command line; empty where a program called."""
+    ctx = click.get_current_context(silent=True)
+    return "" if ctx is None else str(ctx.meta.get(_TYPED, ""))
 
 
 def _exit(ctx: click.Context, error: BaseException, message: str, code: int) -> NoReturn:

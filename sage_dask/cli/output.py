@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sage_dask.cli.streams import say
+from sage_dask.metrics import without_nan
 from sage_dask.operators.files.companion import failed_path
 from sage_dask.report import Report
 from sage_dask.stage import Sink
@@ -16,7 +15,7 @@ from sage_dask.stage import Sink
 
 def print_json(value: Any) -> None:
     """Print a value as strict JSON; what was not measured (NaN) is null."""
-    say(json.dumps(_without_nan(value), indent=2, allow_nan=False))
+    say(json.dumps(without_nan(value), indent=2, allow_nan=False))
 
 
 def print_report(report: Report, *, as_json: bool, quiet: bool = False) -> None:
@@ -40,13 +39,3 @@ def failed_file(sink: Sink | None) -> Path | None:
         return None
     failed = failed_path(Path(path))
     return failed if failed.exists() else None
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return value
