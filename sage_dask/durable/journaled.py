@@ -18,6 +18,7 @@ from sage_dask.errors import RunError, counted
 from sage_dask.event_file import EventFile
 from sage_dask.events import (
     BatchCommitted,
+    BatchFormed,
     BatchKept,
     BatchRemembered,
     Event,
@@ -100,7 +101,9 @@ class JournalOutlet:
         """Have an event committed."""
         if self._is_closed:
             return
-        self._run.journal.put(Group(events=self._lines(event)), _ignore)
+        # What was read is known within a second, and needs no commit of its own.
+        has_time = isinstance(event, BatchFormed)
+        self._run.journal.put(Group(events=self._lines(event)), _ignore, has_time=has_time)
 
     def take(self, batch: Batch, admitted: Admitted, event_of: EventMaker) -> None:
         """Have a batch committed, with its event."""

@@ -44,9 +44,18 @@ class Journal:
             raise
         self._writer = Writer(self.store)
 
-    def put(self, group: Group, done: Callable[[JournalError | None], None]) -> None:
-        """Have a group committed soon; ``done`` is called by another thread once it is."""
-        self._writer.put(group, done)
+    def put(
+        self,
+        group: Group,
+        done: Callable[[JournalError | None], None],
+        *,
+        has_time: bool = False,
+    ) -> None:
+        """Have a group committed soon, or with the next one that is put if it has time.
+
+        ``done`` is called by another thread once it is.
+        """
+        self._writer.put(group, done, has_time=has_time)
 
     def commit(self, group: Group) -> None:
         """Commit a group behind all that was put, and return once it is safe.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -17,7 +18,8 @@ class _Waiting(NamedTuple):
 
     group: Group
     done: Callable[[JournalError | None], None]
-    since_s: float
+    due_s: float
+    """When it is committed even if no others come."""
 
 
 class Gathering:
@@ -25,19 +27,19 @@ class Gathering:
 
     Args:
         max_records: Entries and memos that are committed without waiting for more.
-        max_wait_s: How long a group waits for others.
     """
 
-    def __init__(self, max_records: int, max_wait_s: float) -> None:
+    def __init__(self, max_records: int) -> None:
         self._max_records = max_records
-        self._max_wait_s = max_wait_s
         self._waiting: deque[_Waiting] = deque()
         self._num_records = 0
+        self._due_s = math.inf
 
-    def add(self, group: Group, done: Callable[[JournalError | None], None], now_s: float) -> None:
-        """Have a group wait."""
-        self._waiting.append(_Waiting(group, done, now_s))
+    def add(self, group: Group, done: Callable[[JournalError | None], None], due_s: float) -> None:
+        """Have a group wait for others, until a time at the latest."""
+        self._waiting.append(_Waiting(group, done, due_s))
         self._num_records += _num_records(group)
+        self._due_s = min(self._due_s, due_s)
 
     def wait_s(self, now_s: float) -> float | None:
         """Return how long to wait for more, at least 0; None where nothing waits."""
@@ -45,7 +47,7 @@ class Gathering:
             return None
         if self._num_records >= self._max_records:
             return 0.0
-        return max(0.0, self._waiting[0].since_s + self._max_wait_s - now_s)
+        return max(0.0, self._due_s - now_s)
 
     def take(self) -> list[_Waiting]:
         """Return the groups of one commit: whole ones, until they are enough."""
@@ -55,6 +57,7 @@ class Gathering:
             taken.append(self._waiting.popleft())
             num_records += _num_records(taken[-1].group)
         self._num_records -= num_records
+        self._due_s = min((waiting.due_s for waiting in self._waiting), default=math.inf)
         return taken
 
 
@@ -71,11 +74,21 @@ class Writer:
         store: Not closed by the writer.
         max_records: Entries and memos that are committed without waiting for more.
         max_wait_s: How long a group waits for others.
+        patience_s: How long one waits that has time.
     """
 
-    def __init__(self, store: Store, *, max_records: int = 64, max_wait_s: float = 0.02) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        max_records: int = 64,
+        max_wait_s: float = 0.02,
+        patience_s: float = 1.0,
+    ) -> None:
         self._store = store
-        self._gathering = Gathering(max_records, max_wait_s)
+        self._max_wait_s = max_wait_s
+        self._patience_s = patience_s
+        self._gathering = Gathering(max_records)
         self._changed = threading.Condition()
         self._num_put = 0
         self._num_settled = 0
@@ -86,13 +99,20 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
 
-    def put(self, group: Group, done: Callable[[JournalError | None], None]) -> None:
+    def put(
+        self,
+        group: Group,
+        done: Callable[[JournalError | None], None],
+        *,
+        has_time: bool = False,
+    ) -> None:
         """Have a group committed soon; never blocks.
 
         Args:
             group: Committed as a whole, together with its neighbours.
             done: Called by the writer's thread in the order of putting, with None once the
                 group is safe, or with the error for which it is not.  It must not raise.
+            has_time: Nobody waits for the group: it need not cost a commit of its own.
 
         Raises:
             JournalError: The writer is closed.
@@ -100,7 +120,8 @@ class Writer:
         with self._changed:
             if self._is_closed:
                 raise JournalError("the journal is closed; put before close()")
-            self._gathering.add(group, done, time.monotonic())
+            wait_s = self._patience_s if has_time else self._max_wait_s
+            self._gathering.add(group, done, time.monotonic() + wait_s)
             self._num_put += 1
             self._changed.notify_all()
 

@@ -44,20 +44,34 @@ def store():
 
 def test_groups_wait_for_each_other():
     """Groups wait until they are enough, or the first has waited long enough."""
-    gathering = Gathering(4, 2.0)
+    gathering = Gathering(4)
 
     assert gathering.wait_s(100.0) is None
-    gathering.add(_group(1), print, 100.0)
-    gathering.add(_group(2), print, 101.5)
+    gathering.add(_group(1), print, 102.0)
+    gathering.add(_group(2), print, 103.5)
     assert gathering.wait_s(101.5) == 0.5
     assert gathering.wait_s(107.0) == 0.0
-    gathering.add(Group(memos=[Memo("t", _group(n).entries[0]) for n in (3, 4)]), print, 101.5)
+    gathering.add(Group(memos=[Memo("t", _group(n).entries[0]) for n in (3, 4)]), print, 103.5)
     assert gathering.wait_s(101.5) == 0.0
+
+
+def test_a_group_that_has_time_waits_for_one_that_has_not():
+    """It goes with the next commit, and by itself only if none comes."""
+    gathering = Gathering(4)
+    gathering.add(_group(), print, 110.0)
+    alone_s = gathering.wait_s(100.0)
+
+    gathering.add(_group(1), print, 102.0)
+    together_s = gathering.wait_s(100.0)
+
+    assert (alone_s, together_s) == (10.0, 2.0)
+    assert len(gathering.take()) == 2
+    assert gathering.wait_s(100.0) is None
 
 
 def test_a_group_is_never_split():
     """A commit takes whole groups until they are enough; what is left waits on."""
-    gathering = Gathering(4, 2.0)
+    gathering = Gathering(4)
     for places in [(1, 2, 3), (4, 5, 6), (7,)]:
         gathering.add(_group(*places), print, 0.0)
     gathering.add(_group(*range(10, 20)), print, 1.0)
