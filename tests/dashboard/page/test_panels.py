@@ -517,7 +517,7 @@ def test_the_empty_page_names_the_one_command():
     said = words(empty.render("tcp://10.0.0.1:8786"))
 
     assert "No pipeline has run here yet" in said
-    assert "sage-dask run pipeline.yaml --scheduler tcp://10.0.0.1:8786" in said
+    assert "sage-dask run pipeline.yaml  --scheduler tcp://10.0.0.1:8786" in said
 
 
 def test_panels_of_a_lively_cluster_are_all_there():
