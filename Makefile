@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-vllm demo demo-vllm test test-chaos test-vllm check stress bench bench-rag bench-llm format clean
+.PHONY: help venv venv-vllm demo demo-vllm test test-chaos test-vllm test-browser check stress bench bench-rag bench-llm format clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -30,6 +30,10 @@ test-chaos: venv  ## Kill runs at random moments, twenty times (minutes); SEED=7
 
 test-vllm: venv-vllm  ## Run the tests that need a real vLLM (no GPU; minutes)
 	@$(BIN)/python tests/vllm/with_server.py .venv-vllm/bin/python $(TESTS)
+
+test-browser: venv  ## Visit the dashboard's page in a browser; pictures in build/screenshots
+	@$(BIN)/python tools/browser.py
+	@$(BIN)/python -m pytest -m browser $(or $(TESTS),tests/dashboard)
 
 check: venv  ## Lint, types, layers, docstrings
 	@$(BIN)/ruff check .

@@ -50,8 +50,8 @@ def test_every_import_of_every_block_resolves(blocks):
         node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
     ]
 
-    assert len(trees) == 5
-    assert len(imports) == 6
+    assert len(trees) == 6
+    assert len(imports) == 7
     for node in imports:
         module = importlib.import_module(node.module)
         assert [name.name for name in node.names if not hasattr(module, name.name)] == []

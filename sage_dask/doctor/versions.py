@@ -38,6 +38,10 @@ EXTRAS: Mapping[str, Extra] = {
     "vllm": Extra(("vllm",), "'sage-dask serve MODEL'"),
     "plots": Extra(("matplotlib",), "charts of measurements"),
     "slurm": Extra(("dask-jobqueue",), "clusters from SLURM jobs"),
+    "otel": Extra(
+        ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"), "'sage-dask spans'"
+    ),
+    "browser": Extra(("playwright",), "tests of the dashboard's page"),
 }
 
 

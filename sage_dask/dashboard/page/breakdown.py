@@ -31,6 +31,8 @@ MOST_PARTS = 40
 SEGMENT = ("y", "left", "right", "colour", "part", "ms", "share", "meaning")
 LABEL = ("y", "text")
 
+_TITLE = "The latency in parts"
+
 _COLUMNS = (
     Column("Part"),
     Column("ms", True, "mean per record that was written"),
@@ -117,7 +119,7 @@ def render(job: JobView, colours: PartColours) -> Html:
     report = job.progress.report
     if report is None or not _parts(job):
         none = element("p", "No record was written yet.", class_="quiet")
-        return panel("Where the latency goes", none)
+        return panel(_TITLE, none)
     told = report.breakdown
     rows = [
         row
@@ -127,7 +129,7 @@ def render(job: JobView, colours: PartColours) -> Html:
     ]
     aside = f"mean {words.seconds(told.latency_s)} over {told.num_records:,} records"
     return panel(
-        "Where the latency goes",
+        _TITLE,
         table(_COLUMNS, rows[:MOST_PARTS], len(rows) - MOST_PARTS, narrow="table"),
         aside=aside,
     )

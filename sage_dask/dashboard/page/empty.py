@@ -15,6 +15,9 @@ def render(scheduler: str) -> Html:
         "div",
         element("h2", "No pipeline has run here yet"),
         element("p", "Run one on this cluster, and it appears here within a second:"),
-        element("code", f"sage-dask run pipeline.yaml --scheduler {scheduler}"),
+        # Where a line is too short, the option goes to the next as a whole.
+        element(
+            "code", "sage-dask run pipeline.yaml ", element("span", f"--scheduler {scheduler}")
+        ),
         class_="welcome",
     )

@@ -14,7 +14,7 @@ from typing import TypeAlias
 # Text of users is shown up to here: a page stays small whatever a message holds.
 MOST_CHARS = 400
 
-_SHORT_CHARS = 18
+_SHORT_CHARS = 22
 
 
 class Html(str):

@@ -61,14 +61,13 @@ class Page:
         throughput = self._framed("Throughput", "records/s, a line per job", self._plots.throughput)
         latency = self._framed("Latency", "P50 as a line, P99 dashed", self._plots.latency)
         compared = self._framed(
-            "Where the latency goes, by job", "shares of the mean", self._bars.figure
+            "Where the latency goes", "shares of each job's mean", self._bars.figure
         )
         above = [self._jobs, _placed("half", throughput), _placed("half", latency)]
         below = [
             self._controls.root,
-            _placed("half", self._stacked(self._stages, compared)),
+            _placed("half", self._stacked(self._stages, compared, self._gates)),
             _placed("half", self._parts),
-            self._gates,
             _placed("half", self._decisions),
             _placed("half", self._failures),
         ]

@@ -12,7 +12,6 @@ from bokeh.models import (
     FixedTicker,
     GlyphRenderer,
     HoverTool,
-    LogTicker,
     Range1d,
 )
 from bokeh.plotting import figure
@@ -78,7 +77,8 @@ class TimePlots:
         self.latency = self._plot(y_axis_type="log", y_range=self._latencies)
         self.throughput.y_range.start = 0
         self.throughput.yaxis.ticker.desired_num_ticks = 4
-        self.latency.yaxis.ticker = LogTicker(mantissas=[1, 2, 5], desired_num_ticks=4)
+        self._latency_ticker = FixedTicker(ticks=[])
+        self.latency.yaxis.ticker = self._latency_ticker
         self.latency.yaxis.formatter = CustomJSTickFormatter(code=_SECONDS)
         self._lines = [self._draw(place) for place in range(series.MOST_JOBS)]
         rates, latencies = [line[0] for line in self._lines], [line[1:] for line in self._lines]
@@ -117,8 +117,9 @@ class TimePlots:
         if window is not None:
             self._range.update(start=window.start_s, end=window.end_s)
             self._ticker.ticks = list(window.ticks)
-            least_s, most_s = series.latencies(shown, window.start_s)
-            self._latencies.update(start=least_s, end=most_s)
+            axis = series.latency_axis(shown, window.start_s)
+            self._latencies.update(start=axis.least_s, end=axis.most_s)
+            self._latency_ticker.ticks = list(axis.ticks)
         return {name: JOBS[place] for name, place in places.items()}
 
     def _show(self, place: int, job: JobView) -> None:

@@ -43,10 +43,25 @@ class Window:
     """Where the time axis is labelled, from the end backwards."""
 
 
-def latencies(jobs: Sequence[JobView], since_s: float) -> tuple[float, float]:
-    """Return from where to where the latency axis goes, in seconds.
+@dataclass(frozen=True, slots=True)
+class LatencyAxis:
+    """What the latency axis spans, in seconds."""
 
-    Bounds have one digit, so that the axis stays while the lines move.
+    least_s: float
+    most_s: float
+
+    @property
+    def ticks(self) -> Sequence[float]:
+        """Where it is labelled: at one, two and five of each power of ten."""
+        decades = range(
+            math.floor(math.log10(self.least_s)), math.ceil(math.log10(self.most_s)) + 1
+        )
+        marks = [float(f"{digit}e{decade}") for decade in decades for digit in (1, 2, 5)]
+        return [mark for mark in marks if self.least_s <= mark <= self.most_s]
+
+
+def latency_axis(jobs: Sequence[JobView], since_s: float) -> LatencyAxis:
+    """Return an axis that has all latencies; its ends have one digit, so that it stays as it is.
 
     Args:
         jobs: Those that have lines.
@@ -60,15 +75,15 @@ def latencies(jobs: Sequence[JobView], since_s: float) -> tuple[float, float]:
         if seconds > 0
     ]
     if not seen:
-        return 0.1, 10.0
-    return _one_digit(min(seen), math.floor), _one_digit(max(seen), math.ceil)
+        return LatencyAxis(0.1, 10.0)
+    least_s, most_s = _one_digit(min(seen), math.floor), _one_digit(max(seen), math.ceil)
+    # A line along the very edge would be cut in half.
+    return LatencyAxis(0.95 * least_s, 1.05 * most_s)
 
 
 def _one_digit(seconds: float, to_whole: Callable[[float], int]) -> float:
     size = 10.0 ** math.floor(math.log10(seconds))
-    rounded = float(to_whole(seconds / size) * size)
-    # A line along the very edge would be cut in half.
-    return rounded / 1.05 if to_whole is math.floor else rounded * 1.05
+    return to_whole(seconds / size) * size
 
 
 def window(jobs: Sequence[JobView], now_s: float) -> Window | None:
