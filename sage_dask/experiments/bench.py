@@ -21,6 +21,7 @@ from sage_dask.experiments.gate import gate
 from sage_dask.experiments.journal import journal
 from sage_dask.experiments.latency_parts import latency_parts
 from sage_dask.experiments.memory import own_peak_mib
+from sage_dask.experiments.observing import observing
 from sage_dask.experiments.placement import placement
 from sage_dask.experiments.scheduler_cost import scheduler_cost
 from sage_dask.experiments.table import Row, header, in_turn
@@ -173,6 +174,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "gate": gate,
     "journal": journal,
     "latency": latency_parts,
+    "observing": observing,
 }
 
 
