@@ -7,12 +7,13 @@ from importlib.resources import files
 
 from sage_dask.breakdown import Breakdown
 from sage_dask.errors import counted
+from sage_dask.markup import Html, element, joined
 from sage_dask.metrics import duration, in_short, money
 from sage_dask.report import tables
 from sage_dask.report.comparison import Comparison
 from sage_dask.report.comparison_tables import comparison_tables
 from sage_dask.report.figures import Figures
-from sage_dask.report.markup import Html, element, joined, section, swatch, table_element
+from sage_dask.report.markup import section, swatch, table_element
 from sage_dask.report.plots import plots
 from sage_dask.report.rows import Row, few_rows
 from sage_dask.report.series import Series

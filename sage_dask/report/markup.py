@@ -1,34 +1,11 @@
-"""HTML from values: whatever is not HTML already is escaped."""
+"""What the pages of reports are made of: tables, sections and colours, as HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
+from sage_dask.markup import Html, element, joined
 from sage_dask.report.table import INDENT, Table
-
-
-class Html(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
-def element(tag: str, *content: str, **attributes: str) -> Html:
-    """Return an element.
-
-    Args:
-        tag: Its name.
-        content: What is in it; what is no ``Html`` is escaped.
-        attributes: Escaped; ``class_`` is ``class``.
-    """
-    said = "".join(f' {name.rstrip("_")}="{escape(value)}"' for name, value in attributes.items())
-    return Html(f"<{tag}{said}>{joined(*content)}</{tag}>")
-
-
-def joined(*content: str) -> Html:
-    """Return pieces one behind the other; what is no ``Html`` is escaped."""
-    return Html("".join(each if isinstance(each, Html) else escape(each) for each in content))
 
 
 def table_element(table: Table, swatches: Mapping[str, int] | None = None) -> Html:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from sage_dask.report.markup import Html, element, joined
+from sage_dask.markup import Html, element, joined
 from sage_dask.report.series import Point, Series
 
 # Bokeh draws on a canvas, which knows no style sheet: one grey and colours that can be read on

@@ -9,19 +9,9 @@ from typing import Any
 from sage_dask.breakdown import Part
 from sage_dask.dashboard.board import JobView
 from sage_dask.dashboard.page import words
-from sage_dask.dashboard.page.html import (
-    Child,
-    Column,
-    Html,
-    Row,
-    bar,
-    clipped,
-    element,
-    is_short,
-    panel,
-    table,
-)
+from sage_dask.dashboard.page.html import Column, Row, bar, clipped, is_short, panel, table
 from sage_dask.dashboard.page.theme import PartColours
+from sage_dask.markup import Child, Html, element
 
 MOST_JOBS = 8
 MOST_STAGES = 4

@@ -8,10 +8,11 @@ from bokeh.layouts import row
 from bokeh.models import Button, Div, Select, TextInput, UIElement
 
 from sage_dask.dashboard.board import PAUSED, JobView
-from sage_dask.dashboard.page.html import clipped, element
+from sage_dask.dashboard.page.html import clipped
 from sage_dask.dashboard.page.steering import Answer, Steering
 from sage_dask.dashboard.page.style import Style
 from sage_dask.dashboard.snapshot import Snapshot
+from sage_dask.markup import element
 from sage_dask.scheduling.policies import known
 
 

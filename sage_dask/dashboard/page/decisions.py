@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sage_dask.dashboard.page import words
-from sage_dask.dashboard.page.html import Column, Html, Row, clipped, element, panel, table
+from sage_dask.dashboard.page.html import Column, Row, clipped, panel, table
 from sage_dask.dashboard.snapshot import Snapshot
+from sage_dask.markup import Html, element
 
 MOST_ROWS = 10
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sage_dask.dashboard.page.html import Html, element
+from sage_dask.markup import Html, element
 
 
 def render(scheduler: str) -> Html:

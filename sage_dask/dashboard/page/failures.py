@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sage_dask.dashboard.board import JobView
-from sage_dask.dashboard.page.html import Column, Html, Row, clipped, element, panel, table
+from sage_dask.dashboard.page.html import Column, Row, clipped, panel, table
 from sage_dask.dashboard.snapshot import Snapshot
+from sage_dask.markup import Html, element
 
 MOST_ROWS = 10
 

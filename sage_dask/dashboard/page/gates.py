@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from sage_dask.dashboard.page import words
-from sage_dask.dashboard.page.html import (
-    Child,
-    Column,
-    Html,
-    Row,
-    bar,
-    chip,
-    clipped,
-    element,
-    joined,
-    panel,
-    table,
-)
+from sage_dask.dashboard.page.html import Column, Row, bar, chip, clipped, panel, table
 from sage_dask.dashboard.snapshot import Snapshot
+from sage_dask.markup import Child, Html, element, joined
 from sage_dask.scheduling.gate import GateStatistics
 from sage_dask.scheduling.servers import ServerStatistics
 

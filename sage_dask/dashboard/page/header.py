@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from sage_dask.dashboard.board import PAUSED
 from sage_dask.dashboard.page import words
-from sage_dask.dashboard.page.html import Html, clipped, element
+from sage_dask.dashboard.page.html import clipped
 from sage_dask.dashboard.snapshot import Snapshot
+from sage_dask.markup import Html, element
 
 
 def render(snapshot: Snapshot) -> Html:

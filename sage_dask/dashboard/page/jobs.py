@@ -7,20 +7,10 @@ from collections.abc import Mapping
 
 from sage_dask.dashboard.board import LOST, PAUSED, SILENT, JobView
 from sage_dask.dashboard.page import words
-from sage_dask.dashboard.page.html import (
-    Child,
-    Column,
-    Html,
-    Row,
-    bar,
-    chip,
-    clipped,
-    element,
-    panel,
-    table,
-)
+from sage_dask.dashboard.page.html import Column, Row, bar, chip, clipped, panel, table
 from sage_dask.dashboard.snapshot import Snapshot
 from sage_dask.events import BUDGET
+from sage_dask.markup import Child, Html, element
 from sage_dask.metrics import in_short, money
 from sage_dask.standing import RUNNING
 

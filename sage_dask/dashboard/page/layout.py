@@ -24,12 +24,13 @@ from sage_dask.dashboard.page import (
     stages,
 )
 from sage_dask.dashboard.page.controls import Controls
-from sage_dask.dashboard.page.html import Html, panel
+from sage_dask.dashboard.page.html import panel
 from sage_dask.dashboard.page.plots import BreakdownPlot, TimePlots
 from sage_dask.dashboard.page.steering import Steering
 from sage_dask.dashboard.page.style import Style
 from sage_dask.dashboard.page.theme import PartColours
 from sage_dask.dashboard.snapshot import Snapshot
+from sage_dask.markup import Html
 
 
 class Page:

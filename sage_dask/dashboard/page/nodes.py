@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sage_dask.dashboard.page import words
-from sage_dask.dashboard.page.html import Html, bar, clipped, element, panel
+from sage_dask.dashboard.page.html import bar, clipped, panel
 from sage_dask.dashboard.snapshot import NodeLoad, Snapshot
+from sage_dask.markup import Html, element
 from sage_dask.scheduling.statistics import NodeStatistics
 
 MOST_TILES = 200

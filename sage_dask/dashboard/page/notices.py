@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sage_dask.dashboard.page import words
-from sage_dask.dashboard.page.html import Html, chip, clipped, element, panel
+from sage_dask.dashboard.page.html import chip, clipped, panel
 from sage_dask.dashboard.snapshot import Snapshot
+from sage_dask.markup import Html, element
 
 MOST = 8
 

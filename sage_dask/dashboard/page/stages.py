@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from sage_dask.dashboard.board import JobView
 from sage_dask.dashboard.page import words
-from sage_dask.dashboard.page.html import (
-    Child,
-    Column,
-    Html,
-    Row,
-    bar,
-    clipped,
-    element,
-    panel,
-    table,
-)
+from sage_dask.dashboard.page.html import Column, Row, bar, clipped, panel, table
+from sage_dask.markup import Child, Html, element
 from sage_dask.metrics import in_short, money
 from sage_dask.report import StageCost
 

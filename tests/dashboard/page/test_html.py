@@ -2,44 +2,9 @@
 
 from __future__ import annotations
 
-from sage_dask.dashboard.page.html import (
-    MOST_CHARS,
-    Column,
-    Html,
-    Row,
-    bar,
-    clipped,
-    element,
-    joined,
-    panel,
-    table,
-)
+from sage_dask.dashboard.page.html import MOST_CHARS, Column, Row, bar, clipped, panel, table
 
 EVIL = "<img src=x onerror=alert(1)>"
-
-
-def test_text_is_escaped_and_elements_are_not():
-    """So an element within an element is one, and a name that looks like one is a name."""
-    made = element("td", EVIL, element("b", "1 & 2"))
-
-    assert made == "<td>&lt;img src=x onerror=alert(1)&gt;<b>1 &amp; 2</b></td>"
-
-
-def test_attributes_can_not_be_left_by_quotes():
-    """A name in an attribute stays there."""
-    made = element("button", "x", data_job='"><script>')
-
-    assert made == '<button data-job="&quot;&gt;&lt;script&gt;">x</button>'
-
-
-def test_attributes_that_are_empty_are_left_out():
-    """So panels need no conditions."""
-    assert element("tr", class_="", hidden=False) == "<tr></tr>"
-
-
-def test_text_that_was_added_to_markup_by_hand_counts_as_text():
-    """The sum of markup and text is text: escaped once too often, never too seldom."""
-    assert joined(Html("<b>") + EVIL) == "&lt;b&gt;&lt;img src=x onerror=alert(1)&gt;"
 
 
 def test_long_texts_of_users_are_cut():
