@@ -85,7 +85,7 @@ def describe_machines(run: RunDefaults, on: Any) -> str:
         return "in this process"
     if isinstance(on, str):
         return f"on the cluster at {on}"
-    link = f"; dashboard {on.dashboard_link}" if on.dashboard_link else ""
+    link = f"; dashboard {on.pipelines_link}" if on.pipelines_link else ""
     return f"on {counted(run.nodes, 'node')} with {counted(run.threads or 1, 'thread')} each{link}"
 
 

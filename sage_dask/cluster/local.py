@@ -162,6 +162,12 @@ class LocalNodes:
         link: str = self._cluster.dashboard_link
         return link if self._has_dashboard else None
 
+    @property
+    def pipelines_link(self) -> str | None:
+        """Address of the page of its jobs, which is there from the first run on."""
+        link = self.dashboard_link
+        return None if link is None else link.removesuffix("status") + "pipelines"
+
     def add(self, count: int = 1) -> list[str]:
         """Start more nodes, and return their names once the scheduler knows them.
 

@@ -9,6 +9,7 @@ index) is kept in the folder and used again.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -124,7 +125,7 @@ def run_demo(demo: Demo, say: Say, show_progress: ShowProgress) -> Report:
     make_corpus(demo, say)
     say(f"Starting {demo.num_nodes} nodes on this machine")
     with LocalNodes(demo.num_nodes, preload=rag_pipeline(demo, Path("-")).imports) as nodes:
-        say(f"  dashboard   {nodes.dashboard_link}   (while this runs)")
+        say(f"  dashboard   {nodes.pipelines_link}   (while this runs)")
         make_index(demo, nodes, say, show_progress)
         run_dir = demo.folder / "runs" / f"{datetime.now():%Y%m%d-%H%M%S}"
         pipeline = rag_pipeline(demo, run_dir / "answers.jsonl")
@@ -143,8 +144,16 @@ def run_demo(demo: Demo, say: Say, show_progress: ShowProgress) -> Report:
     say(f"answers   {run_dir / 'answers.jsonl'}")
     say(f"report    {run_dir / 'report.txt'}   (again: sage-dask report {run_dir})")
     say(f"plan      {run_dir / 'plan.md'}")
+    say(f"as a page sage-dask report {run_dir} --html report.html")
+    say(f"a life    sage-dask why {_first_id(run_dir / 'answers.jsonl')} --run-dir {run_dir}")
     say(f"All of it took {time.perf_counter() - started:.0f} s.")
     return report
+
+
+def _first_id(answers: Path) -> str:
+    """Return the id of the first answer."""
+    with answers.open() as file:
+        return shlex.quote(str(json.loads(next(file))["id"]))
 
 
 def make_corpus(demo: Demo, say: Say) -> None:

@@ -87,6 +87,7 @@ def test_each_node_is_a_process_of_its_own(nodes):
 def test_nothing_listens_beyond_this_machine(nodes):
     """Scheduler, nodes and dashboard are on loopback: who reaches them can run code."""
     assert nodes.dashboard_link.startswith("http://127.0.0.1:")
+    assert nodes.pipelines_link == nodes.dashboard_link.replace("/status", "/pipelines")
     assert listening() == {"127.0.0.1"}
 
 
@@ -134,6 +135,7 @@ def test_no_dashboard_is_no_link():
         link = nodes._cluster.dashboard_link
 
         assert nodes.dashboard_link is None
+        assert nodes.pipelines_link is None
         assert ":8787/" not in link
         with pytest.raises(HTTPError, match="404"):
             urllib.request.urlopen(link, timeout=30)
