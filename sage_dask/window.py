@@ -241,7 +241,8 @@ class Window:
         future = self._client.get(output.dask, output.key, sync=False, fifo_timeout="0s")
         self._in_flight[future] = sent
         self._num_records += sent.num_records
-        self._job.lap(sent.index, ADMISSION)
+        # A suspect runs again, and waited for its turn, because a worker died.
+        self._job.lap(sent.index, ADMISSION if sent.part is None else LOST)
         self._client.loop.add_callback(self._fetch, future)
 
     async def _fetch(self, future: Future) -> None:

@@ -9,9 +9,10 @@ import sys
 from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
 from distributed.comm import CommClosedError
 
 from sage_dask import Collect, FromIterable, Pipeline
@@ -20,6 +21,7 @@ from sage_dask.job import Job
 from sage_dask.journal.lock import holder
 from sage_dask.operators import ReadJsonl, WriteJsonl
 from sage_dask.options import Machines, RunOptions
+from sage_dask.record import Batch
 from sage_dask.scheduling.on_dask.control import SchedulerControl
 from sage_dask.scheduling.on_dask.orders import Order
 from sage_dask.watchdog import StalledError
@@ -119,12 +121,23 @@ class Kept:
 @contextmanager
 def window_of(client, news, publish=lambda: None):
     """Lend the window of a job that has started, and that may not stand still at all."""
-    declared = Pipeline("p").source(FromIterable(range(3))).map(dict).sink(Collect())
     options = RunOptions(max_stall_s=1e-9)
-    with Job(declared.plan(), options, HERE) as job:
+    with job_of(options) as job:
+        yield Window(client, job, programs_of(job), news, options, publish)
+
+
+@contextmanager
+def job_of(options, **more):
+    """Lend a job of three records that has started."""
+    declared = Pipeline("p").source(FromIterable({"n": n} for n in range(3))).map(dict)
+    with Job(declared.sink(Collect()).plan(batch_size=3), options, HERE, **more) as job:
         job.start({})
-        programs = {task.name: make_program(task, job="p/1") for task in job.plan.stages}
-        yield Window(client, job, programs, news, options, publish)
+        yield job
+
+
+def programs_of(job):
+    """Return what the tasks of a job run."""
+    return {task.name: make_program(task, job="p/1") for task in job.plan.stages}
 
 
 def test_nudges_are_no_progress():
@@ -206,6 +219,40 @@ def test_a_connection_that_broke_while_results_were_fetched_is_a_lost_scheduler(
         pytest.raises(SchedulerLostError, match="scheduler tcp://here:1 is gone"),
     ):
         window.run()
+
+
+def test_what_a_dead_worker_cost_its_batch_is_lost_and_no_admission():
+    """Also the time until each half of the suspect ran again."""
+    now = SimpleNamespace(s=0.0)
+
+    class Killing(SilentClient):
+        results: ClassVar = [
+            KilledWorker("t", SimpleNamespace(address="tcp://a:1"), 0),
+            Batch(0, ["1", "2"], [{"n": 0}, {"n": 1}]),
+            Batch(0, ["3"], [{"n": 2}]),
+        ]
+
+        def get(self, graph, key, **options):
+            """Take a second to submit, and four until the result is back."""
+            now.s += 1.0
+            future = super().get(graph, key, **options)
+            news.put((future, self.results.pop(0), now.s + 4.0))
+            return future
+
+    class Later(SimpleQueue):
+        def get(self, timeout=None):
+            """Bring what is back two seconds later."""
+            told = super().get(timeout=timeout)
+            now.s = told[2] + 2.0
+            return told
+
+    news, options = Later(), RunOptions()
+    with job_of(options, clock=lambda: now.s) as job:
+        Window(Killing(), job, programs_of(job), news, options).run()
+        breakdown = job.finish().breakdown
+
+    parts = {part.name: part.seconds for part in breakdown.parts if part.seconds}
+    assert parts == {"admission": 1.0, "lost": 6.0, "dask": 8.0, "return": 6.0}
 
 
 @contextmanager
