@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -19,11 +20,13 @@ from sage_dask import Collect, FromIterable, Pipeline
 from sage_dask.errors import JobCancelledError, SchedulerLostError
 from sage_dask.job import Job
 from sage_dask.journal.lock import holder
-from sage_dask.operators import ReadJsonl, WriteJsonl
+from sage_dask.operators import Generate, ReadJsonl, WriteJsonl
 from sage_dask.options import Machines, RunOptions
 from sage_dask.record import Batch
 from sage_dask.scheduling.on_dask.control import SchedulerControl
 from sage_dask.scheduling.on_dask.orders import Order
+from sage_dask.scheduling.servers import ServerStatistics
+from sage_dask.scheduling.statistics import Load
 from sage_dask.watchdog import StalledError
 from sage_dask.window import Window
 from sage_dask.worker import make_program
@@ -135,6 +138,13 @@ def job_of(options, **more):
         yield job
 
 
+def asking(endpoint):
+    """Return a pipeline that asks a model server."""
+    generate = Generate(endpoint=endpoint, model="m")
+    source = FromIterable([{"prompt": "a"}])
+    return Pipeline("p").source(source).stage("generate", generate).sink(Collect())
+
+
 def programs_of(job):
     """Return what the tasks of a job run."""
     return {task.name: make_program(task, job="p/1") for task in job.plan.stages}
@@ -190,6 +200,37 @@ def test_a_cancelled_job_gives_up_what_is_under_way():
             window.run()
 
     assert client.cancelled
+
+
+def test_an_observer_may_wait_for_the_client():
+    """What the client's loop brings meanwhile is taken without a wait, and noted by the driver."""
+    endpoint, told, was_taken = "http://gpu-0/v1", [], []
+    server = ServerStatistics(4, True, 0, 4, None, None, "found", down_s=12.0)
+
+    def bring():
+        window.observe_load(Load(servers={endpoint: server}))
+        window.obey(Order("p/1", "pause", "a test"))
+
+    def observe(progress):
+        told.append(progress.notes)
+        if progress.notes == ("begin",):
+            loop = threading.Thread(target=bring, daemon=True)
+            loop.start()
+            loop.join(10)
+            was_taken.append(not loop.is_alive())
+            job.note("test", None)
+
+    news, options = PausedNudges(), RunOptions(max_stall_s=1e-9, observer=observe)
+    with Job(asking(endpoint).plan(), options, HERE) as job:
+        job.start({})
+        window = news.window = Window(SilentClient(), job, programs_of(job), news, options)
+        job.note("test", "begin")
+        with pytest.raises(StalledError):
+            window.run()
+
+    assert was_taken == [True]
+    assert any("is down for 12 s" in note for notes in told for note in notes)
+    assert any("paused by a test" in note for notes in told for note in notes)
 
 
 def test_a_window_tells_those_who_watch_at_every_turn():
