@@ -126,6 +126,7 @@ class ReportBuilder:
             for name in _COUNTS:
                 self._counts[name] -= getattr(event, name)
             self._failures.subtract(event.failures)
+            self._forget_last_failures()
         elif isinstance(event, RecordsRefused):
             self._counts["num_written"] -= event.num_refused
             self._counts["num_failed"] += event.num_refused
@@ -146,6 +147,13 @@ class ReportBuilder:
         self._add_tasks(event)
         if event.tasks:
             self._nodes[event.tasks[-1].node][2] += event.num_written
+
+    def _forget_last_failures(self) -> None:
+        """Forget the words of failures of which none is left: they are to be tried again."""
+        left = tuple(f"{kind}: " for kind, number in self._failures.items() if number > 0)
+        kept = [(each, said) for each, said in self._last_failures if said.startswith(left)]
+        self._last_failures.clear()
+        self._last_failures.extend(kept)
 
     def _keep(self, event: BatchKept) -> None:
         """Count a batch's latency, now that it is whole."""

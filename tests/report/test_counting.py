@@ -10,7 +10,14 @@ import pytest
 
 from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import AccountingError
-from sage_dask.events import BatchCommitted, BatchKept, JobFinished, event_line, parse_event
+from sage_dask.events import (
+    BatchCommitted,
+    BatchKept,
+    JobFinished,
+    RecordsTakenBack,
+    event_line,
+    parse_event,
+)
 from sage_dask.report import Report, ReportBuilder
 from sage_dask.sketch import Sketch
 from tests.report.building import EVENTS, MEASURED, START, asked, committed
@@ -182,3 +189,18 @@ def test_the_latest_failures_keep_their_words():
 
     assert next(iter(report.last_failures.items())) == ("id-2", "embed: E: no 2")
     assert list(report.last_failures)[-1] == "id-11"
+
+
+def test_what_is_tried_again_is_among_the_latest_failures_no_more():
+    """Once all failures of a kind were taken back; those of another kind stay."""
+    failing = replace(
+        committed(0, "a", 0, failed=2),
+        failures={"embed: ValueError": 1, "read: RowError": 1},
+        failed={"id-0": "embed: ValueError: no", "id-1": "read: RowError: no"},
+    )
+    taken_back = RecordsTakenBack(1, 0, 1, 0, 0, {"embed: ValueError": 1})
+
+    report = Report.from_events([START, failing, taken_back, START, committed(0, "a", 1)])
+
+    assert report.failures == {"read: RowError": 1}
+    assert report.last_failures == {"id-1": "read: RowError: no"}
