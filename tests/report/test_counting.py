@@ -155,6 +155,17 @@ def test_a_commit_that_is_told_later_is_part_of_the_latency():
     assert report.latency.num_records == 3
 
 
+def test_the_makespan_lasts_until_the_last_commit():
+    """It ends with the last write, and so no latency is longer; each start adds its own."""
+    first = replace(committed(0, "a", 3, elapsed_s=2.0), is_kept=False)
+    second = replace(committed(1, "a", 3, elapsed_s=2.25), is_kept=False)
+    start = [START, first, BatchKept(0, 0.5), second]
+
+    reports = [Report.from_events(events) for events in (start, [*start, *start])]
+
+    assert [report.makespan_s for report in reports] == [2.5, 5.0]
+
+
 def test_a_batch_whose_commit_nobody_told_of_counts_as_far_as_it_is_known():
     """Its run was killed just then; a later batch of the same number is another."""
     uncommitted = replace(committed(0, "a", 3), is_kept=False)
