@@ -121,13 +121,17 @@ class TaskExecutor:
             self._teardown_if_idle()
 
     def _enter(self) -> float:
-        """Make ready for one more batch; return the seconds that took."""
+        """Make ready for one more batch; return the seconds that took.
+
+        A batch that comes while another one has the operators made ready waits as long.
+        """
+        was_ready, came_s = self._is_ready, self._clock()
         with self._lock:
             if self._is_closed:
                 raise self._ended()
-            setup_seconds = self._setup()
+            self._setup()
             self._num_running += 1
-            return setup_seconds
+            return 0.0 if was_ready else self._clock() - came_s
 
     def _leave(self) -> None:
         with self._lock:

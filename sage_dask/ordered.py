@@ -1,6 +1,7 @@
 """What an operator ordered the driver of one job to do, until it is done.
 
-Orders come on another thread than the driver's, which looks at every turn.
+Orders come on the client's own loop, which may not wait for whoever is told of them; the
+driver looks at every turn.
 """
 
 from __future__ import annotations
@@ -27,19 +28,22 @@ class Ordered:
         self._scheduler = scheduler
         self._note = note
         self._cancelled_by: str | None = None
-        self.is_paused = False
+        self._paused_by: str | None = None
+
+    @property
+    def is_paused(self) -> bool:
         """Whether the job starts nothing for now, so that standing still is as it should be."""
+        return self._paused_by is not None
 
     def obey(self, order: Order) -> None:
         """Take an order; in any thread."""
         if order.what == "cancel":
             self._cancelled_by = order.by
-            return
-        self.is_paused = order.what == "pause"
-        self._note(_SOURCE, self._told(order.by) if self.is_paused else None)
+        else:
+            self._paused_by = order.by if order.what == "pause" else None
 
     def check(self) -> None:
-        """Go on, unless somebody ended the job.
+        """Go on, unless somebody ended the job, and show whether somebody paused it.
 
         Raises:
             JobCancelledError: Somebody did.
@@ -49,6 +53,8 @@ class Ordered:
                 f"job {self._job!r} was cancelled by {self._cancelled_by}; with a run folder it "
                 "goes on where it was when it is run again"
             )
+        by = self._paused_by
+        self._note(_SOURCE, None if by is None else self._told(by))
 
     def _told(self, by: str) -> str:
         return (

@@ -150,7 +150,7 @@ class _Passage:
 
     def _advance(self, batch: Batch) -> None:
         """Take a batch through its next tasks, up to one that waits or is to be remembered."""
-        self._job.lap(batch.index, RETURN if batch.start else ADMISSION)
+        self._job.lap(batch.index, ADMISSION)
         while batch.start < len(self._executors):
             executor = self._executors[batch.start]
             if executor.is_async:
@@ -189,9 +189,9 @@ class _Passage:
         passed, _ = self._waiting.pop(future)
         batch = future.result()
         self._job.lap(batch.index, HERE, back_s)
+        self._job.lap(batch.index, RETURN)
         batch.start = passed
         if self._has_journal and is_remembered(self._job.plan, batch):
-            self._job.lap(batch.index, RETURN)
             self._job.remember(batch)
         else:
             self._advance(batch)

@@ -130,8 +130,6 @@ class Window:
         own = self._load = load.of(self._gates, self._endpoints)
         self._wanted_requests = sum(own.wanted.values())
         self._news.put(None)
-        for endpoint, server in own.servers.items():
-            note_outage(self._job, endpoint, server.down_s)
 
     def obey(self, order: Order) -> None:
         """Take an operator's order; called on the client's own loop."""
@@ -176,8 +174,15 @@ class Window:
             # Also after a nudge: servers may tell of themselves all the time.
             self._watchdog.look()
         if news is None:
-            self._job.show_load(self._load.gates, self._load.servers)
+            self._show_load()
         return news
+
+    def _show_load(self) -> None:
+        """Show how gates and servers are; here, as an observer may be waiting for the client."""
+        load = self._load
+        self._job.show_load(load.gates, load.servers)
+        for endpoint, server in load.servers.items():
+            note_outage(self._job, endpoint, server.down_s)
 
     def _standstill(self) -> str:
         """Return why nothing comes back."""
@@ -241,7 +246,8 @@ class Window:
         future = self._client.get(output.dask, output.key, sync=False, fifo_timeout="0s")
         self._in_flight[future] = sent
         self._num_records += sent.num_records
-        self._job.lap(sent.index, ADMISSION)
+        # A suspect runs again, and waited for its turn, because a worker died.
+        self._job.lap(sent.index, ADMISSION if sent.part is None else LOST)
         self._client.loop.add_callback(self._fetch, future)
 
     async def _fetch(self, future: Future) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 
 import cloudpickle
 import pytest
@@ -276,3 +277,38 @@ def test_a_refusal_to_be_made_ready_is_told_alike_wherever_it_happens(refusal):
 
     assert told[0] == told[1]
     assert "no such model" in told[0]
+
+
+def test_a_batch_that_waits_for_anothers_set_up_took_as_long_to_set_up():
+    """It came while the operators were made ready; a later one finds them so."""
+    now, inside, came = [0.0], threading.Event(), threading.Event()
+
+    class Slow(Operator):
+        def setup(self):
+            inside.set()
+            came.wait(10)
+            now[0] += 5.0
+
+        def process_batch(self, records):
+            return records
+
+    def clock():
+        now_s = now[0]
+        if threading.current_thread() is second:
+            came.set()
+        return now_s
+
+    def run():
+        batches.append(executor.run(Batch(0, ["0"], [{"x": 0}]), node="here"))
+
+    batches, executor = [], TaskExecutor(StagePlan((Stage("slow", Slow()),)), clock=clock)
+    first, second = threading.Thread(target=run), threading.Thread(target=run)
+    first.start()
+    assert inside.wait(10)
+    second.start()
+    first.join(10)
+    second.join(10)
+    run()
+
+    assert [batch.tasks[0].setup_seconds for batch in batches[:2]] == [5.0, 5.0]
+    assert batches[2].tasks[0].setup_seconds == 0.0

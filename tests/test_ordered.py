@@ -24,8 +24,10 @@ def ordered(noted):
 def test_a_pause_is_noted_with_who_and_how_to_go_on(ordered, noted):
     """Until the job is resumed."""
     ordered.obey(Order("rag/1", "pause", "ada on head"))
+    ordered.check()
     while_paused = (ordered.is_paused, *noted.values())
     ordered.obey(Order("rag/1", "resume", "ada on head"))
+    ordered.check()
 
     assert while_paused == (
         True,

@@ -9,6 +9,8 @@ from typing import ClassVar
 import pytest
 
 from sage_dask import Collect, FromIterable, Pipeline, StopRun
+from sage_dask.durable.run_events import run_events
+from sage_dask.events import BatchCommitted
 from sage_dask.governor import own_governor
 from sage_dask.stage import Operator
 
@@ -143,3 +145,26 @@ def test_an_error_of_a_waiting_batch_ends_the_run_and_calls_off_the_others(error
 
     assert called_off.wait(30)
     assert pipeline.output.records == []
+
+
+def test_reading_a_batch_that_an_earlier_start_began_is_admission(tmp_path):
+    """It goes on after a stage that is done, and yet has not come back from anywhere."""
+    go_on = tmp_path / "go-on"
+
+    def refuse_once(record):
+        if not go_on.exists():
+            go_on.touch()
+            raise StopRun("not now")
+        return record
+
+    source = FromIterable([{"id": n} for n in range(4)], id="id")
+    pipeline = Pipeline("p").source(source).map(dict, name="ask", memo=True)
+    pipeline = pipeline.map(refuse_once, fuse=False).sink(Collect())
+    with pytest.raises(StopRun):
+        pipeline.run(run_dir=tmp_path / "run", batch_size=4)
+
+    pipeline.run(run_dir=tmp_path / "run", batch_size=4)
+
+    (done,) = (event for event in run_events(tmp_path / "run") if isinstance(event, BatchCommitted))
+    assert [task.task for task in done.tasks] == ["refuse_once"]
+    assert done.spent.keys() == {"admission", "here", "commit"}

@@ -6,22 +6,27 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
 from distributed.comm import CommClosedError
 
 from sage_dask import Collect, FromIterable, Pipeline
 from sage_dask.errors import JobCancelledError, SchedulerLostError
 from sage_dask.job import Job
 from sage_dask.journal.lock import holder
-from sage_dask.operators import ReadJsonl, WriteJsonl
+from sage_dask.operators import Generate, ReadJsonl, WriteJsonl
 from sage_dask.options import Machines, RunOptions
+from sage_dask.record import Batch
 from sage_dask.scheduling.on_dask.control import SchedulerControl
 from sage_dask.scheduling.on_dask.orders import Order
+from sage_dask.scheduling.servers import ServerStatistics
+from sage_dask.scheduling.statistics import Load
 from sage_dask.watchdog import StalledError
 from sage_dask.window import Window
 from sage_dask.worker import make_program
@@ -119,12 +124,30 @@ class Kept:
 @contextmanager
 def window_of(client, news, publish=lambda: None):
     """Lend the window of a job that has started, and that may not stand still at all."""
-    declared = Pipeline("p").source(FromIterable(range(3))).map(dict).sink(Collect())
     options = RunOptions(max_stall_s=1e-9)
-    with Job(declared.plan(), options, HERE) as job:
+    with job_of(options) as job:
+        yield Window(client, job, programs_of(job), news, options, publish)
+
+
+@contextmanager
+def job_of(options, **more):
+    """Lend a job of three records that has started."""
+    declared = Pipeline("p").source(FromIterable({"n": n} for n in range(3))).map(dict)
+    with Job(declared.sink(Collect()).plan(batch_size=3), options, HERE, **more) as job:
         job.start({})
-        programs = {task.name: make_program(task, job="p/1") for task in job.plan.stages}
-        yield Window(client, job, programs, news, options, publish)
+        yield job
+
+
+def asking(endpoint):
+    """Return a pipeline that asks a model server."""
+    generate = Generate(endpoint=endpoint, model="m")
+    source = FromIterable([{"prompt": "a"}])
+    return Pipeline("p").source(source).stage("generate", generate).sink(Collect())
+
+
+def programs_of(job):
+    """Return what the tasks of a job run."""
+    return {task.name: make_program(task, job="p/1") for task in job.plan.stages}
 
 
 def test_nudges_are_no_progress():
@@ -179,6 +202,37 @@ def test_a_cancelled_job_gives_up_what_is_under_way():
     assert client.cancelled
 
 
+def test_an_observer_may_wait_for_the_client():
+    """What the client's loop brings meanwhile is taken without a wait, and noted by the driver."""
+    endpoint, told, was_taken = "http://gpu-0/v1", [], []
+    server = ServerStatistics(4, True, 0, 4, None, None, "found", down_s=12.0)
+
+    def bring():
+        window.observe_load(Load(servers={endpoint: server}))
+        window.obey(Order("p/1", "pause", "a test"))
+
+    def observe(progress):
+        told.append(progress.notes)
+        if progress.notes == ("begin",):
+            loop = threading.Thread(target=bring, daemon=True)
+            loop.start()
+            loop.join(10)
+            was_taken.append(not loop.is_alive())
+            job.note("test", None)
+
+    news, options = PausedNudges(), RunOptions(max_stall_s=1e-9, observer=observe)
+    with Job(asking(endpoint).plan(), options, HERE) as job:
+        job.start({})
+        window = news.window = Window(SilentClient(), job, programs_of(job), news, options)
+        job.note("test", "begin")
+        with pytest.raises(StalledError):
+            window.run()
+
+    assert was_taken == [True]
+    assert any("is down for 12 s" in note for notes in told for note in notes)
+    assert any("paused by a test" in note for notes in told for note in notes)
+
+
 def test_a_window_tells_those_who_watch_at_every_turn():
     """At its start, too, when there is nothing to take yet."""
     told, news = [], Nudges()
@@ -206,6 +260,40 @@ def test_a_connection_that_broke_while_results_were_fetched_is_a_lost_scheduler(
         pytest.raises(SchedulerLostError, match="scheduler tcp://here:1 is gone"),
     ):
         window.run()
+
+
+def test_what_a_dead_worker_cost_its_batch_is_lost_and_no_admission():
+    """Also the time until each half of the suspect ran again."""
+    now = SimpleNamespace(s=0.0)
+
+    class Killing(SilentClient):
+        results: ClassVar = [
+            KilledWorker("t", SimpleNamespace(address="tcp://a:1"), 0),
+            Batch(0, ["1", "2"], [{"n": 0}, {"n": 1}]),
+            Batch(0, ["3"], [{"n": 2}]),
+        ]
+
+        def get(self, graph, key, **options):
+            """Take a second to submit, and four until the result is back."""
+            now.s += 1.0
+            future = super().get(graph, key, **options)
+            news.put((future, self.results.pop(0), now.s + 4.0))
+            return future
+
+    class Later(SimpleQueue):
+        def get(self, timeout=None):
+            """Bring what is back two seconds later."""
+            told = super().get(timeout=timeout)
+            now.s = told[2] + 2.0
+            return told
+
+    news, options = Later(), RunOptions()
+    with job_of(options, clock=lambda: now.s) as job:
+        Window(Killing(), job, programs_of(job), news, options).run()
+        breakdown = job.finish().breakdown
+
+    parts = {part.name: part.seconds for part in breakdown.parts if part.seconds}
+    assert parts == {"admission": 1.0, "lost": 6.0, "dask": 8.0, "return": 6.0}
 
 
 @contextmanager

@@ -7,7 +7,6 @@ that is the way there and back, and what the server does beside its engine.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -23,6 +22,9 @@ _TOLD = {
     "time_to_first_token_ms": "first_token_s",
     "generation_time_ms": "generation_s",
 }
+
+# A day: no request takes as long, and sums of times up to here stay numbers.
+_MOST_MS = 86_400_000.0
 
 
 @dataclass(slots=True)
@@ -118,4 +120,4 @@ def told_times(body: Any) -> dict[str, float]:
 
 def _is_time(value: Any) -> bool:
     # JSON may hold NaN, and whole numbers that no float can.
-    return type(value) in (int, float) and 0 <= value <= sys.float_info.max
+    return type(value) in (int, float) and 0 <= value <= _MOST_MS

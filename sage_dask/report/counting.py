@@ -92,8 +92,8 @@ class ReportBuilder:
         self._latencies = Latencies()
         self._breakdown = BreakdownBuilder()
         self._last_failures: deque[tuple[str, str]] = deque(maxlen=_LAST_FAILURES)
-        self._uncommitted: dict[int, tuple[float, int]] = {}
-        """Latency so far and records of batches whose commit is yet to be told."""
+        self._uncommitted: dict[int, BatchCommitted] = {}
+        """Batches whose commit is yet to be told, with their latency so far."""
         self._num_starts = 0
         self._before_s = 0.0
         """Makespan of the starts before this one."""
@@ -126,6 +126,7 @@ class ReportBuilder:
             for name in _COUNTS:
                 self._counts[name] -= getattr(event, name)
             self._failures.subtract(event.failures)
+            self._forget_last_failures()
         elif isinstance(event, RecordsRefused):
             self._counts["num_written"] -= event.num_refused
             self._counts["num_failed"] += event.num_refused
@@ -142,25 +143,39 @@ class ReportBuilder:
         if event.is_kept:
             self._latencies.add(event.latency_s, event.num_written)
         else:
-            self._uncommitted[event.batch] = event.latency_s, event.num_written
+            self._uncommitted[event.batch] = event
         self._add_tasks(event)
         if event.tasks:
             self._nodes[event.tasks[-1].node][2] += event.num_written
 
+    def _forget_last_failures(self) -> None:
+        """Forget the words of failures of which none is left: they are to be tried again."""
+        left = tuple(f"{kind}: " for kind, number in self._failures.items() if number > 0)
+        kept = [(each, said) for each, said in self._last_failures if said.startswith(left)]
+        self._last_failures.clear()
+        self._last_failures.extend(kept)
+
     def _keep(self, event: BatchKept) -> None:
         """Count a batch's latency, now that it is whole."""
-        latency_s, num_records = self._uncommitted.pop(event.batch, (0.0, 0))
-        self._latencies.add(latency_s + event.commit_s, num_records)
-        self._breakdown.keep(event, num_records)
+        batch = self._uncommitted.pop(event.batch, None)
+        if batch is None:
+            return
+        self._latencies.add(batch.latency_s + event.commit_s, batch.num_written)
+        self._breakdown.keep(event, batch.num_written)
+        self._reach(batch.elapsed_s + event.commit_s)
+
+    def _reach(self, elapsed_s: float) -> None:
+        """Have the makespan last until a write; that a later batch was back need not be later."""
+        self._makespan_s = max(self._makespan_s, self._before_s + elapsed_s)
 
     def _settle_uncommitted(self) -> None:
         """Count batches whose commit nobody told of: their start was killed just then."""
-        for latency_s, num_records in self._uncommitted.values():
-            self._latencies.add(latency_s, num_records)
+        for batch in self._uncommitted.values():
+            self._latencies.add(batch.latency_s, batch.num_written)
         self._uncommitted.clear()
 
     def _add_tasks(self, event: BatchCommitted | BatchRemembered) -> None:
-        self._makespan_s = self._before_s + event.elapsed_s
+        self._reach(event.elapsed_s)
         for task in event.tasks:
             node = self._nodes[task.node]
             node[0] += 1

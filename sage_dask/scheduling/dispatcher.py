@@ -37,6 +37,7 @@ from sage_dask.scheduling.statistics import (
     Start,
 )
 from sage_dask.scheduling.view import Key, TaskView
+from sage_dask.scheduling.waits import between
 
 OnPolicyError: TypeAlias = Literal["fail", "fallback"]
 
@@ -166,14 +167,20 @@ class Dispatcher(Rounds):
             # It goes on waiting in the same lane.
             self._push(replace(entry.task, priority=priority)).mark = entry.mark
 
-    def task_withdrawn(self, key: Key, now_s: float) -> None:
-        """Note that nobody wants a waiting task any more."""
+    def task_withdrawn(self, key: Key, now_s: float) -> Mapping[str, float]:
+        """Note that a waiting task is not to start, for now or for ever.
+
+        Returns:
+            Seconds that it has waited, by reason, since it came.
+        """
         entry = self.queue.get(key)
         if entry is None:
-            return
+            return {}
+        waits = between(entry.mark, entry.lane.waited(now_s))
         job = self.queue.remove(key).lane.job
         self.stories.add(key, now_s, "withdrawn")
         self._drop_if_idle(job)
+        return waits
 
     def task_ended(
         self, key: Key, now_s: float, *, seconds: float | None = None, how: str = "done"

@@ -14,6 +14,7 @@ import threading
 import traceback
 import urllib.request
 from contextlib import contextmanager
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -26,8 +27,19 @@ import pytest
 from sage_dask import FromIterable, Pipeline
 from sage_dask.cluster import LocalNodes
 from sage_dask.cluster.timed_server import TimedServer
+from sage_dask.dashboard.asking import snapshot_of
+from sage_dask.dashboard.page import failures
+from sage_dask.durable.known_rows import known_rows
+from sage_dask.durable.run_events import run_events
 from sage_dask.errors import PlanError, StopRun
+from sage_dask.life.fold import LifeBuilder
+from sage_dask.life.words import sentences
 from sage_dask.operators import Generate, WriteJsonl
+from sage_dask.report import Report, tables
+from sage_dask.report.html import report_page
+from sage_dask.report.latex import latex
+from sage_dask.report.series import SeriesBuilder
+from sage_dask.spans.fold import spans_of
 from sage_dask.worker import make_program
 
 KEY = "sk-cAnArY/0123+456789/abcdef"
@@ -35,9 +47,16 @@ VARIABLE = "SAGE_CANARY"
 
 _COMMAND = str(Path(sys.executable).with_name("sage-dask"))
 
+# Where the answers of the server come to be shown, with a placeholder for the key.
+_SHOWN = (
+    *("snapshot", "latest failures on the page", "report, from events", "HTML, from events"),
+    *("LaTeX, from events", "life of 1, from events"),
+)
+
 _PAGES = (
     *("info/main/workers.html", "info/main/exceptions.html", "info/main/logs.html", "metrics"),
     *("json/counts.json", "json/identity.json", "status"),
+    *("pipelines", "individual-pipelines"),
 )
 
 
@@ -209,6 +228,7 @@ def cluster_tells(nodes, folder):
     """Return what a cluster tells about itself: state, events, logs, pages, command lines."""
     client = nodes.client
     client.dump_cluster_state(str(folder / "state"))
+    snapshot = snapshot_of(client, num_points=60)
     told = {
         "events": client.get_events(),
         "scheduler's log": client.get_scheduler_logs(),
@@ -217,11 +237,34 @@ def cluster_tells(nodes, folder):
         "call stacks": client.call_stack(),
         "story": nodes.scheduling.why("generate"),
         "statistics": nodes.scheduling.statistics(),
+        "snapshot": snapshot,
+        "latest failures on the page": failures.render(snapshot, None),
     }
     found = {name: repr(value).encode() + pickle.dumps(value) for name, value in told.items()}
     for process in psutil.Process().children(recursive=True):
         found[f"command line of {process.pid}"] = "\0".join(process.cmdline()).encode()
     return found | pages(nodes)
+
+
+def run_tells(folder):
+    """Return what is made of the events of a run: report in all forms, spans, lives of records."""
+    events = list(run_events(folder))
+    report, series = Report.from_events(events), SeriesBuilder()
+    lives = {str(number): LifeBuilder(str(number)) for number in range(1, 9)}
+    for event in events:
+        for fold in (series, *lives.values()):
+            fold.add(event)
+    told = {
+        "report": f"{report!r} {report} {asdict(report)}",
+        "HTML": report_page(report, series.series()),
+        "LaTeX": latex([tables.last_failures_table(report)], ""),
+        "spans": repr(list(spans_of(events))),
+    }
+    for each, builder in lives.items():
+        life = builder.life(known_rows(folder, [each]))
+        assert life.is_known
+        told[f"life of {each}"] = repr(life) + "".join(sentences(life, is_held=False))
+    return {f"{name}, from events": text.encode() for name, text in told.items()}
 
 
 def pages(nodes):
@@ -266,6 +309,9 @@ def test_a_key_shows_nowhere_on_a_cluster(nodes, tmp_path, key_file, place, capl
         Echo.release.set()
         thread.join()
         found["report"] = repr(reports[0]).encode() + str(reports[0]).encode()
+        # Only now all has been told that there is to tell.
+        later = cluster_tells(nodes, tmp_path) | run_tells(tmp_path / "run")
+        found |= {f"{name}, afterwards": content for name, content in later.items()}
         seen = set(Echo.seen)
 
     out, err = capfd.readouterr()
@@ -275,7 +321,8 @@ def test_a_key_shows_nowhere_on_a_cluster(nodes, tmp_path, key_file, place, capl
     assert seen == {KEY}
     assert (reports[0].num_written, reports[0].num_failed) == (2, 6)
     assert leaks(found) == []
-    assert any(b"[key]" in each for each in found.values())
+    shown = {name for name, content in found.items() if b"[key]" in content}
+    assert shown >= {f"{name}, afterwards" for name in _SHOWN}
 
 
 @pytest.mark.cluster

@@ -10,7 +10,14 @@ import pytest
 
 from sage_dask.endpoint.usage import Usage
 from sage_dask.errors import AccountingError
-from sage_dask.events import BatchCommitted, BatchKept, JobFinished, event_line, parse_event
+from sage_dask.events import (
+    BatchCommitted,
+    BatchKept,
+    JobFinished,
+    RecordsTakenBack,
+    event_line,
+    parse_event,
+)
 from sage_dask.report import Report, ReportBuilder
 from sage_dask.sketch import Sketch
 from tests.report.building import EVENTS, MEASURED, START, asked, committed
@@ -148,6 +155,17 @@ def test_a_commit_that_is_told_later_is_part_of_the_latency():
     assert report.latency.num_records == 3
 
 
+def test_the_makespan_lasts_until_the_last_commit():
+    """It ends with the last write, and so no latency is longer; each start adds its own."""
+    first = replace(committed(0, "a", 3, elapsed_s=2.0), is_kept=False)
+    second = replace(committed(1, "a", 3, elapsed_s=2.25), is_kept=False)
+    start = [START, first, BatchKept(0, 0.5), second]
+
+    reports = [Report.from_events(events) for events in (start, [*start, *start])]
+
+    assert [report.makespan_s for report in reports] == [2.5, 5.0]
+
+
 def test_a_batch_whose_commit_nobody_told_of_counts_as_far_as_it_is_known():
     """Its run was killed just then; a later batch of the same number is another."""
     uncommitted = replace(committed(0, "a", 3), is_kept=False)
@@ -182,3 +200,18 @@ def test_the_latest_failures_keep_their_words():
 
     assert next(iter(report.last_failures.items())) == ("id-2", "embed: E: no 2")
     assert list(report.last_failures)[-1] == "id-11"
+
+
+def test_what_is_tried_again_is_among_the_latest_failures_no_more():
+    """Once all failures of a kind were taken back; those of another kind stay."""
+    failing = replace(
+        committed(0, "a", 0, failed=2),
+        failures={"embed: ValueError": 1, "read: RowError": 1},
+        failed={"id-0": "embed: ValueError: no", "id-1": "read: RowError: no"},
+    )
+    taken_back = RecordsTakenBack(1, 0, 1, 0, 0, {"embed: ValueError": 1})
+
+    report = Report.from_events([START, failing, taken_back, START, committed(0, "a", 1)])
+
+    assert report.failures == {"read: RowError": 1}
+    assert report.last_failures == {"id-1": "read: RowError: no"}

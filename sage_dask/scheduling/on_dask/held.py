@@ -50,16 +50,20 @@ class Held:
             decided_s: The time that the dispatcher was told.
             now_s: When it is carried out.
         """
-        for what, seconds in start.waits.items():
-            self._add(what, seconds)
+        self.waited(start.waits)
         self._add(SCHEDULING, now_s - decided_s)
         told = {"waits": dict(self.waits), "reason": start.reason}
         # A dict of its own: those that Dask makes are of one task, but who else holds them?
         self.state.annotations = {**(self.state.annotations or {}), PLACED: told}
         pin(self.state, start.worker)
 
+    def waited(self, waits: Mapping[str, float]) -> None:
+        """Note what it has waited for, since it came or since it was noted last."""
+        for what, seconds in waits.items():
+            self._add(what, seconds)
+
     def lost(self, seconds: float) -> None:
-        """Note a try that came to nothing."""
+        """Note a try that came to nothing, if another one follows."""
         self._add(LOST, seconds)
 
     def _add(self, what: str, seconds: float) -> None:

@@ -112,8 +112,8 @@ class Keeping:
         hold(task.state)
         if lease is None:
             return
-        if finish != "memory":
-            task.lost(now_s - lease.started_s)
+        # Only a later try is told of it: then also a result that was there is lost.
+        task.lost(now_s - lease.started_s)
         if lease.worker not in self.scheduler.workers:
             self.dispatcher.task_ended(key, now_s, how="lost with its worker")
         elif finish == "memory":

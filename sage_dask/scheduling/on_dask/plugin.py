@@ -157,7 +157,8 @@ class DispatchPlugin(Placing, SchedulerPlugin):
             self._end(task, finish, stimulus_id, startstops, now_s)
             self.kick()
         elif start == "no-worker" and finish != "processing":
-            self.dispatcher.task_withdrawn(key, now_s)
+            # It may come back, such as when an input was lost.
+            task.waited(self.dispatcher.task_withdrawn(key, now_s))
         if finish == "no-worker":
             self.dispatcher.task_ready(task.view(self.scheduler, now_s), now_s)
             self.kick()
@@ -221,8 +222,8 @@ class DispatchPlugin(Placing, SchedulerPlugin):
         now_s = time.monotonic()
         for entry in list(self.dispatcher.queue.entries()):
             if entry.task.demand.fit.workers is not None:
-                self.dispatcher.task_withdrawn(entry.task.key, now_s)
                 task = self._tasks[entry.task.key]
+                task.waited(self.dispatcher.task_withdrawn(entry.task.key, now_s))
                 self.dispatcher.task_ready(task.view(self.scheduler, now_s), now_s)
 
     # One task

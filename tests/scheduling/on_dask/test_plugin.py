@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 import dask.config
 import pytest
 from distributed.scheduler import KilledWorker
 
 from sage_dask.errors import PolicyError, RunError
+from sage_dask.scheduling.on_dask import keeping, placing
+from sage_dask.scheduling.on_dask import plugin as hooks
 from sage_dask.scheduling.on_dask.plugin import DispatchPlugin
 from sage_dask.scheduling.on_dask.settings import Settings
 from sage_dask.scheduling.on_dask.wire import PLACED
@@ -1017,3 +1020,51 @@ def test_a_try_that_was_lost_is_part_of_the_next_ones_waits(state):
 
     assert dask.running_on("b") == {"t-0"}
     assert placed(dask, "t-0")["waits"].keys() >= {"lost", "scheduling"}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Lend the time that the plugin goes by; it stands still."""
+    now = SimpleNamespace(s=100.0)
+    fake_time = SimpleNamespace(
+        monotonic=lambda: now.s, perf_counter=lambda: now.s, time=lambda: now.s
+    )
+    for module in (hooks, keeping, placing):
+        monkeypatch.setattr(module, "time", fake_time)
+    return now
+
+
+def test_what_came_to_nothing_when_an_input_was_lost_counts_on(clock, state):
+    """The time in which the lost input was computed, and what was waited with it there."""
+    dask, _ = state
+    dask.add_worker("a")
+    dask.submit({"x": [], "y": ["x"]}, ours(), wanted=["y"])
+    dask.submit(tasks(1), ours(), priority=1)
+    clock.s += 7.0
+    dask.finish("x")
+    assert dask.states() == {"x": "memory", "y": "no-worker", "t-0": "processing"}
+    clock.s += 5.0
+
+    dask.lose_worker("a")
+    clock.s += 3.0
+    dask.add_worker("b", threads=2)
+    told_of_x = placed(dask, "x")["waits"]
+    clock.s += 2.0
+    dask.finish("x")
+
+    assert told_of_x["lost"] == 7.0
+    assert placed(dask, "y")["waits"]["node"] == 5.0
+
+
+def test_what_was_waited_before_another_worker_came_counts_on(clock, state):
+    """Tasks for named workers are queued anew then, and have waited all the same."""
+    dask, _ = state
+    dask.submit(tasks(1), {**ours(), "workers": ["b"]})
+    clock.s += 4.0
+    dask.add_worker("a")
+    clock.s += 2.0
+
+    dask.add_worker("b")
+
+    assert dask.running_on("b") == {"t-0"}
+    assert sum(placed(dask, "t-0")["waits"].values()) == 6.0
