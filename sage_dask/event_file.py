@@ -6,6 +6,8 @@ nothing is ever dropped, and readers see all of it as one stream.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -25,12 +27,14 @@ class EventFile:
         rotate_bytes: Size beyond which a file is set aside.
 
     Raises:
-        OSError: The file can not be made, or is there.
+        OSError: The file can not be made, or it or one set aside is there.
     """
 
     def __init__(self, path: Path, *, rotate_bytes: int = ROTATE_BYTES) -> None:
         self._path = path
         self._rotate_bytes = rotate_bytes
+        if has_events(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         self._num_aside = 0
         self._size = 0
         self._file = self._open()
@@ -69,7 +73,7 @@ class EventFile:
     def _set_aside(self) -> None:
         self._file.close()
         self._num_aside += 1
-        self._path.rename(_aside(self._path, f"{self._num_aside:04}"))
+        self._path.rename(_aside(self._path, self._num_aside))
         self._size, self._file = 0, self._open()
 
 
@@ -79,23 +83,38 @@ def read_events(path: Path) -> Iterator[Event]:
     Raises:
         SageError: A line other than a torn last one is no event; the message names it.
     """
-    for each in (*sorted(path.parent.glob(_aside(path, "[0-9]" * 4).name)), path):
-        yield from _events_of(each)
-
-
-def _events_of(path: Path) -> Iterator[Event]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
+    number = 1
+    while True:
+        aside = _aside(path, number)
+        if aside.exists():
+            with aside.open("rb") as file:
+                yield from _events_of(aside, file)
+            number += 1
+            continue
+        with path.open("rb") as file:
+            # Its writer may have set it aside just now: then it is that one's turn.
+            if not aside.exists():
+                yield from _events_of(path, file)
                 return
-            try:
-                yield parse_event(line)
-            except (ValueError, KeyError, TypeError) as error:
-                raise SageError(
-                    f"{path}, line {number}: not an event ({type(error).__name__}: {error}); "
-                    "the file was changed after the run, or is no event file"
-                ) from error
 
 
-def _aside(path: Path, number: str) -> Path:
-    return path.with_name(f"{path.stem}.{number}{path.suffix}")
+def has_events(path: Path) -> bool:
+    """Return whether there are events, in the file or in one that was set aside."""
+    return path.exists() or _aside(path, 1).exists()
+
+
+def _events_of(path: Path, file: IO[bytes]) -> Iterator[Event]:
+    for number, line in enumerate(file, start=1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            yield parse_event(line)
+        except (ValueError, KeyError, TypeError) as error:
+            raise SageError(
+                f"{path}, line {number}: not an event ({type(error).__name__}: {error}); "
+                "the file was changed after the run, or is no event file"
+            ) from error
+
+
+def _aside(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}.{number:04}{path.suffix}")

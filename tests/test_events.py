@@ -236,3 +236,31 @@ def test_files_of_another_stream_are_not_read(tmp_path):
     write(tmp_path / "other.0001.jsonl", EVENTS)
 
     assert list(read_events(tmp_path / "events.jsonl")) == EVENTS
+
+
+def test_a_run_that_died_while_a_file_was_set_aside_is_not_written_over(tmp_path):
+    """There is no latest file, and what was set aside is still a run's."""
+    path = tmp_path / "events.jsonl"
+    write(tmp_path / "events.0001.jsonl", EVENTS)
+
+    with pytest.raises(FileExistsError):
+        EventFile(path)
+
+    assert [each.name for each in tmp_path.iterdir()] == ["events.0001.jsonl"]
+
+
+def test_a_file_that_is_set_aside_while_it_is_read_is_read_once(tmp_path):
+    """Whoever reads a run that goes on misses nothing, and sees nothing twice."""
+    path = tmp_path / "events.jsonl"
+    events = [BatchKept(number, 0.5) for number in range(40)]
+    file = EventFile(path, rotate_bytes=150)
+    for event in events[:10]:
+        file.append(event)
+    read = read_events(path)
+    seen = [next(read) for _ in range(4)]
+
+    for event in events[10:]:
+        file.append(event)
+    file.close()
+
+    assert seen + list(read) == events

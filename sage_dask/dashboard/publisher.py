@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from distributed import Client
 from distributed.protocol import pickle
@@ -22,6 +23,10 @@ from sage_dask.standing import Progress
 logger = logging.getLogger("sage_dask")
 
 EVERY_S = 0.5
+
+# A driver that is at something long, such as writing the whole output, is heard of as often: well
+# before those who watch take it for stuck.
+ALIVE_S = 5.0
 
 # What a run may wait at its end until the scheduler has heard how it ended.
 LAST_S = 1.0
@@ -52,6 +57,9 @@ class Publisher:
         self._due_s: float | None = None
         """When the next news may go; None before the first."""
         self._is_sending = False
+        self._is_over = False
+        self._alive: Any = None
+        """The timer by which the latest news are said again."""
         self._in_turn = asyncio.Lock()
         self.num_errors = 0
         """News that could not be told."""
@@ -73,6 +81,7 @@ class Publisher:
 
     def end(self) -> None:
         """Send how the job ended, and wait for it a moment; nothing where none was told."""
+        self._is_over = True
         if self._due_s is None or self._client.status != "running":
             return
         try:
@@ -91,6 +100,16 @@ class Publisher:
             self._failed(error)
         finally:
             self._is_sending = False
+            if self._alive is not None:
+                self._client.loop.remove_timeout(self._alive)
+            self._alive = self._client.loop.call_later(ALIVE_S, self._say_again, news)
+
+    def _say_again(self, news: bytes) -> None:
+        """Say the latest news again, on the loop: nothing came since, and the job is not over."""
+        self._alive = None
+        if not self._is_over and not self._is_sending and self._client.status == "running":
+            self._is_sending = True
+            self._client.loop.add_callback(self._send_next, news)
 
     async def _send(self, news: bytes) -> None:
         # In turn: on two connections, what is sent last could be heard first.

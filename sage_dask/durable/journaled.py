@@ -15,7 +15,7 @@ from sage_dask.durable.follow import Follower
 from sage_dask.durable.run_folder import EVENTS, NUM_ITEMS, PUBLISHED, RunFolder
 from sage_dask.durable.settlement import rows_of, settled
 from sage_dask.errors import RunError, counted
-from sage_dask.event_file import EventFile
+from sage_dask.event_file import EventFile, has_events
 from sage_dask.events import (
     BatchCommitted,
     BatchFormed,
@@ -218,7 +218,7 @@ def _ignore(error: JournalError | None) -> None:
 
 def _refuse_used(run_dir: Path | None) -> None:
     """Refuse a folder that holds a run before operators are made ready."""
-    if run_dir is not None and (run_dir / EVENTS).exists():
+    if run_dir is not None and has_events(run_dir / EVENTS):
         raise RunError(
             f"run folder {str(run_dir)!r} already holds a run; give another run_dir, "
             "or remove that folder"

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from distributed.protocol import pickle
 
-from sage_dask.dashboard.publisher import EVERY_S, LAST_S, Publisher, publishing
+from sage_dask.dashboard.publisher import ALIVE_S, EVERY_S, LAST_S, Publisher, publishing
 from sage_dask.testing import FakeClock
 from tests.dashboard.news import progress
 
@@ -21,7 +21,12 @@ class FakeClient:
     status = "running"
 
     def __init__(self):
-        self.loop = SimpleNamespace(add_callback=lambda *call: self.waiting.append(call))
+        self.loop = SimpleNamespace(
+            add_callback=lambda *call: self.waiting.append(call),
+            call_later=self.call_later,
+            remove_timeout=lambda timer: self.timers.remove(timer),
+        )
+        self.timers = []
         self.scheduler = SimpleNamespace(sage_dask_news=self.tell)
         self.waiting = []
         self.told = []
@@ -33,6 +38,18 @@ class FakeClient:
         if self.error is not None:
             raise self.error
         self.told.append((job, client, pickle.loads(news).num_read))
+
+    def call_later(self, delay_s, function, *arguments):
+        """Keep a timer."""
+        assert delay_s == ALIVE_S
+        self.timers.append((function, *arguments))
+        return self.timers[-1]
+
+    def ring(self):
+        """Let time pass until all timers have rung."""
+        timers, self.timers = self.timers, []
+        for function, *arguments in timers:
+            function(*arguments)
 
     def turn(self):
         """Let the loop do what waits."""
@@ -86,6 +103,31 @@ def test_the_first_news_go_at_once_and_the_next_after_half_a_second(publisher, c
     client.turn()
 
     assert client.told == [("rag/1", "Client-1", 1), ("rag/1", "Client-1", 2)]
+
+
+def test_a_driver_that_is_at_something_long_is_heard_of_all_the_same(publisher, client):
+    """It writes the whole output, say, and does not tick: its last news are said again."""
+    publisher.tick()
+    client.turn()
+
+    for _ in range(3):
+        client.ring()
+        client.turn()
+
+    assert [num_read for _, _, num_read in client.told] == [1, 1, 1, 1]
+    assert len(client.timers) == 1
+
+
+def test_a_job_that_is_over_is_not_said_to_go_on(publisher, client):
+    """Its last news stay the last."""
+    publisher.tick()
+    client.turn()
+
+    publisher.end()
+    client.ring()
+    client.turn()
+
+    assert [num_read for _, _, num_read in client.told] == [1, 2]
 
 
 def test_while_news_are_under_way_no_others_are_sent(publisher, client, clock):

@@ -134,7 +134,8 @@ def set_free(scheduler: Scheduler, state: TaskState) -> None:
     """Give a task back the restrictions that it came with."""
     state.worker_restrictions = state.host_restrictions = None
     state.loose_restrictions = False
-    annotations = state.annotations
+    annotations = dict(state.annotations)
+    annotations.pop(PLACED, None)
     restrictions = {name: annotations[name] for name in _RESTRICTIONS if name in annotations}
     # Dask takes what it is given for all annotations there are.
     scheduler._apply_annotations([state], {}, restrictions)
