@@ -102,7 +102,10 @@ def require_journal(folder: Path) -> None:
             f"run folder {str(folder)!r} holds a run without a journal, which can not go on; "
             f"'sage-dask report {folder}' tells what there is"
         )
-    what = "is there, but holds no run" if folder.is_dir() else "does not exist"
+    if folder.is_dir():
+        what = "is there, but holds no run"
+    else:
+        what = "is a file, and no folder" if folder.exists() else "does not exist"
     raise RunError(
         f"run folder {str(folder)!r} {what}; give the folder that --run-dir (run_dir) named"
     )

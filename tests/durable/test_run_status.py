@@ -160,5 +160,7 @@ def test_a_folder_without_a_journal_is_told_from_one_that_is_not_there(tmp_path)
 
     with pytest.raises(RunError, match="a run without a journal"):
         read_status(tmp_path)
+    with pytest.raises(RunError, match="is a file, and no folder"):
+        read_status(tmp_path / "events.jsonl")
     with pytest.raises(RunError, match="does not exist"):
         read_status(tmp_path / "none")
