@@ -281,6 +281,6 @@ def test_a_stage_may_bear_the_name_of_something_else():
 
 def test_a_stage_called_residue_is_none():
     """What nobody accounts for is not what such a stage took."""
-    breakdown = of(committed(task((RESIDUE, 3.0, None)), here=3.5))
+    breakdown = of(committed(task((RESIDUE, 3.0, None), seconds=3.5), here=3.5))
 
     assert breakdown.beside_stages(RESIDUE) == breakdown.residue_s == pytest.approx(0.5)
