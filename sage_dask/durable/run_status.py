@@ -25,7 +25,11 @@ from sage_dask.report import ReportBuilder
 RUNNING, DONE, INTERRUPTED, FAILED, STOPPED = "running", "done", "interrupted", "failed", "stopped"
 
 # What ends a run from outside, by the outcome of its last event.
-_INTERRUPTS = {"KeyboardInterrupt": "Ctrl-C", "Terminated": "a signal"}
+_INTERRUPTS = {
+    "KeyboardInterrupt": "Ctrl-C",
+    "Terminated": "a signal",
+    "JobCancelledError": "cancelled",
+}
 
 
 @dataclass(frozen=True, slots=True)

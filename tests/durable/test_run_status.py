@@ -33,6 +33,7 @@ TAKEN_BACK = RecordsTakenBack(1, 0, 1, 0, 0, {})
         (TAKEN_BACK, False, False, ("interrupted", "killed, with no time to say why")),
         (JobFinished("KeyboardInterrupt"), False, False, ("interrupted", "Ctrl-C")),
         (JobFinished("Terminated", "SIGTERM"), False, False, ("interrupted", "SIGTERM")),
+        (JobFinished("JobCancelledError", "by a"), False, False, ("interrupted", "by a")),
         (JobFinished(BUDGET, "spent"), False, False, ("stopped", "spent")),
         (JobFinished("RunError", "no disk"), False, False, ("failed", "RunError: no disk")),
     ],
