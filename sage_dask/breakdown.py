@@ -93,7 +93,7 @@ class Breakdown:
     @property
     def residue_s(self) -> float:
         """What nobody accounts for; negative where more was accounted for than passed."""
-        return next((part.seconds for part in self.parts if part.name == RESIDUE), 0.0)
+        return self.beside_stages(RESIDUE)
 
     @property
     def residue_share(self) -> float:

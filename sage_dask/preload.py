@@ -20,11 +20,11 @@ from sage_dask.scheduling.policies import DEFAULT, make_policy
 async def dask_setup(scheduler: Scheduler) -> None:
     """Place tasks of ours from the first one on, and let people watch."""
     policy = make_policy(dask.config.get("sage.policy", DEFAULT))
+    # Added only: Dask starts whatever it has, right after the preloads.  Started here too, the
+    # dispatcher took itself for its own predecessor, stopped it, and nothing was ever placed.
     # The monitor first: there may be something to say of the start.
     if is_observed():
-        await scheduler.register_scheduler_plugin(
-            MonitorPlugin(), name=MonitorPlugin.name, idempotent=True
-        )
-    await scheduler.register_scheduler_plugin(
+        scheduler.add_plugin(MonitorPlugin(), name=MonitorPlugin.name, idempotent=True)
+    scheduler.add_plugin(
         DispatchPlugin(Settings(policy)), name=DispatchPlugin.name, idempotent=True
     )

@@ -14,6 +14,7 @@ from sage_dask.breakdown import (
     FIRST_TOKEN,
     GENERATION,
     NETWORK,
+    RESIDUE,
     REST,
     SERVER_QUEUE,
     SETUP,
@@ -276,3 +277,10 @@ def test_a_stage_may_bear_the_name_of_something_else():
     assert breakdown.beside_stages(spent.COMMIT) == 1.5
     assert breakdown.beside_stages(spent.RETURN) == 0.0
     assert breakdown.parts_of(spent.COMMIT) == ()
+
+
+def test_a_stage_called_residue_is_none():
+    """What nobody accounts for is not what such a stage took."""
+    breakdown = of(committed(task((RESIDUE, 3.0, None), seconds=3.5), here=3.5))
+
+    assert breakdown.beside_stages(RESIDUE) == breakdown.residue_s == pytest.approx(0.5)

@@ -6,8 +6,9 @@ import asyncio
 
 import dask
 import pytest
-from distributed import Scheduler
+from distributed import LocalCluster, Scheduler
 
+from sage_dask import Collect, FromIterable, Pipeline
 from sage_dask.dashboard.monitor import MonitorPlugin
 from sage_dask.scheduling.on_dask.plugin import DispatchPlugin
 
@@ -37,6 +38,28 @@ def preloaded(look, **settings):
 def test_a_preloaded_scheduler_has_a_dispatcher():
     """With the default policy unless another one is set."""
     assert policy_of_preloaded() == "spread"
+
+
+def test_a_preloaded_scheduler_places_tasks():
+    """Dask starts plugins that preloads brought: started twice, a dispatcher stopped itself."""
+    source = FromIterable([{"value": number} for number in range(8)])
+    pipeline = Pipeline("double").source(source).map(_doubled, name="double").sink(Collect())
+
+    with LocalCluster(
+        1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs={"preload": [PRELOAD]},
+    ) as cluster:
+        report = pipeline.run(cluster, batch_size=4, max_stall_s=5)
+
+    assert report.num_written == 8
+
+
+def _doubled(record):
+    """Return a record twice as large."""
+    return {**record, "value": 2 * record["value"]}
 
 
 def test_the_policy_is_a_setting_of_dask():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,8 @@ def pause(name: str, scheduler: str) -> None:
     with _cluster(scheduler) as (control, views):
         job = job_named(name, views)
         control.pause(job)
-    note(f"{scheduler}: {job!r} is paused; go on with: sage-dask jobs resume {job}")
+    again = f"sage-dask jobs resume {shlex.quote(job)} --scheduler {shlex.quote(scheduler)}"
+    note(f"{scheduler}: {job!r} is paused; go on with: {again}")
 
 
 @jobs.command("resume")

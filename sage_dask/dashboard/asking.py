@@ -24,8 +24,9 @@ def snapshot_of(client: Client, num_points: int = 0) -> Snapshot:
     if pickled is None:
         # A scheduler's answer to whatever it has no procedure for.
         raise RunError(
-            f"scheduler {client.scheduler.address} has seen no job of sage_dask; run a pipeline "
-            "first, or start it with '--preload sage_dask.preload'"
+            f"scheduler {client.scheduler.address} shows no jobs of sage_dask: it has seen none, "
+            "or its setting 'sage.observe' is false; run a pipeline first, or start it with "
+            "'--preload sage_dask.preload' and without that setting"
         )
     snapshot: Snapshot = pickle.loads(pickled)
     return snapshot

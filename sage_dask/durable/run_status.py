@@ -25,7 +25,11 @@ from sage_dask.report import ReportBuilder
 RUNNING, DONE, INTERRUPTED, FAILED, STOPPED = "running", "done", "interrupted", "failed", "stopped"
 
 # What ends a run from outside, by the outcome of its last event.
-_INTERRUPTS = {"KeyboardInterrupt": "Ctrl-C", "Terminated": "a signal"}
+_INTERRUPTS = {
+    "KeyboardInterrupt": "Ctrl-C",
+    "Terminated": "a signal",
+    "JobCancelledError": "cancelled",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,10 @@ def require_journal(folder: Path) -> None:
             f"run folder {str(folder)!r} holds a run without a journal, which can not go on; "
             f"'sage-dask report {folder}' tells what there is"
         )
-    what = "is there, but holds no run" if folder.is_dir() else "does not exist"
+    if folder.is_dir():
+        what = "is there, but holds no run"
+    else:
+        what = "is a file, and no folder" if folder.exists() else "does not exist"
     raise RunError(
         f"run folder {str(folder)!r} {what}; give the folder that --run-dir (run_dir) named"
     )

@@ -9,10 +9,11 @@ from rich.text import Text
 
 from sage_dask.dashboard.board import LOST, PAUSED, SILENT
 from sage_dask.metrics import duration, in_short
+from sage_dask.printable import plain
 from sage_dask.progress.cells import DIM, Cell, Column, header, row, total_width, words
 from sage_dask.progress.cells import bar as bar_of
 from sage_dask.progress.overview import JobRow
-from sage_dask.progress.words import DONE, amount, count, done_of, plain, rate, time_of
+from sage_dask.progress.words import DONE, amount, count, done_of, rate, time_of
 from sage_dask.standing import RUNNING
 
 _RATE = Column("rate", 9)

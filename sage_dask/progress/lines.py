@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import IO, Self
 
+from sage_dask.printable import plain
 from sage_dask.progress.overview import names_of
-from sage_dask.progress.words import plain, summary
+from sage_dask.progress.words import summary
 from sage_dask.standing import RUNNING, Progress
 
 LINE_INTERVAL_S = 5.0

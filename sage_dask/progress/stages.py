@@ -8,9 +8,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from sage_dask.metrics import in_short
+from sage_dask.printable import plain
 from sage_dask.progress.cells import DIM, Cell, Column, header, row, total_width, words
 from sage_dask.progress.overview import JobRow
-from sage_dask.progress.words import count, milliseconds, plain
+from sage_dask.progress.words import count, milliseconds
 from sage_dask.report import Report, StageCost
 
 _OF_ALL = (Column("in", 7), Column("out", 7), Column("ms/record", 9), Column("busy", 5))

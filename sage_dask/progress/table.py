@@ -14,11 +14,12 @@ from typing import NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
+from sage_dask.printable import plain
 from sage_dask.progress.cells import DIM, Cell, Column, header, row, total_width, words
 from sage_dask.progress.jobs import job_lines
 from sage_dask.progress.overview import JobRow, Overview
 from sage_dask.progress.stages import folded_stage_lines, stage_lines
-from sage_dask.progress.words import count, plain
+from sage_dask.progress.words import count
 
 _TITLE = "gates and servers"
 _WIDE = (

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sage_dask.breakdown import RESIDUE, Breakdown, Part
+from sage_dask.breakdown import RESIDUE, Breakdown, Part, explained
 
 # A part of less than this share of the latency has no row of its own: it would read 0.0 %.
 LEAST_SHARE = 0.0005
+
+# What rows are called that are no stages; a stage that bears such a name is called one.
+_NO_STAGES = frozenset(name for name, _ in explained()) | {"total"}
 
 # Names of the parts that one row sums up, as many as fit beside the figures.
 _MOST_NAMES = 3
@@ -86,7 +89,7 @@ def _others(parts: Sequence[Part], breakdown: Breakdown, *, is_sub_part: bool = 
     if not parts:
         return []
     by_size = sorted(parts, key=lambda part: -abs(part.seconds))
-    names = ", ".join(part.name for part in by_size[:_MOST_NAMES])
+    names = ", ".join(_name(part) for part in by_size[:_MOST_NAMES])
     more = f" and {len(parts) - _MOST_NAMES} more" if len(parts) > _MOST_NAMES else ""
     rest = Part(f"other parts ({names}{more})", sum(part.seconds for part in parts), "small parts")
     return [replace(_row(rest, breakdown, is_sub_part=is_sub_part), is_rest=True)]
@@ -94,4 +97,9 @@ def _others(parts: Sequence[Part], breakdown: Breakdown, *, is_sub_part: bool = 
 
 def _row(part: Part, breakdown: Breakdown, *, is_sub_part: bool = False) -> Row:
     share = part.seconds / breakdown.latency_s if breakdown.latency_s else 0.0
-    return Row(part.name, part.seconds, share, part.meaning, is_sub_part)
+    return Row(_name(part), part.seconds, share, part.meaning, is_sub_part)
+
+
+def _name(part: Part) -> str:
+    """Return what a part's row is called, which is no other row's name."""
+    return f"stage {part.name}" if part.is_stage and part.name in _NO_STAGES else part.name

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from sage_dask.endpoint.usage import Usage
 from sage_dask.metrics import duration, in_short, money
+from sage_dask.printable import plain
 from sage_dask.report.figures import Figures
 from sage_dask.report.rows import Row, breakdown_rows, few_rows
 
@@ -147,7 +148,7 @@ def _amounts(row: Row) -> str:
 def _details(figures: Figures) -> Iterable[str]:
     """Yield what is asked for once something is amiss, or is to be repeated."""
     for record, what in figures.last_failures.items():
-        yield f"  failed last {record}: {what}"
+        yield f"  failed last {plain(record)}: {plain(what)}"
     if figures.started_at:
         yield f"  started     {figures.started_at}"
     if figures.policy:

@@ -87,7 +87,7 @@ def otlp_file(path: Path) -> Iterator[Any]:
         MissingDependencyError: The extra is not installed.
         RunError: The file can not be written.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.parent / f"{path.name}.partial"
     try:
         with partial.open("w", encoding="utf-8") as file:
             yield _ToFile(file)

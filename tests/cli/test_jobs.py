@@ -93,6 +93,7 @@ def test_a_job_is_paused_and_resumed_by_a_part_of_its_name(jobs, monitor, cluste
 
     assert first.exit_code == second.exit_code == 0, first.stderr + second.stderr
     assert "'rag/1a2b' is paused" in first.stderr
+    assert "sage-dask jobs resume rag/1a2b --scheduler " in first.stderr
     assert (while_paused, paused(cluster)) == ({"rag/1a2b"}, set())
     assert ordered(cluster)[-2:] == [("rag/1a2b", "pause"), ("rag/1a2b", "resume")]
 

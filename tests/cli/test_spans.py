@@ -69,3 +69,12 @@ def test_what_is_no_run_is_refused(folder, cli):
     assert result.exit_code == 2
     assert "there are no events at 'r'" in result.stderr
     assert not list(Path.cwd().glob("s.jsonl*"))
+
+
+def test_a_file_without_a_name_is_told(run_dir, cli):
+    """As a script makes it whose variable is empty."""
+    result = cli("spans", run_dir, "--out", "")
+
+    assert result.exit_code == 1
+    assert "spans can not be written to '.'" in result.stderr
+    assert "Traceback" not in result.stderr

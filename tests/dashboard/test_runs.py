@@ -220,7 +220,7 @@ def test_a_run_may_go_unobserved(cluster, client):
     assert MonitorPlugin.name not in cluster.scheduler.plugins
     plugins = client.run(lambda dask_worker: list(dask_worker.plugins))
     assert not any("sage-dask-arrivals" in names for names in plugins.values())
-    with pytest.raises(RunError, match="has seen no job of sage_dask"):
+    with pytest.raises(RunError, match="shows no jobs of sage_dask"):
         snapshot_of(client)
 
 

@@ -33,6 +33,7 @@ TAKEN_BACK = RecordsTakenBack(1, 0, 1, 0, 0, {})
         (TAKEN_BACK, False, False, ("interrupted", "killed, with no time to say why")),
         (JobFinished("KeyboardInterrupt"), False, False, ("interrupted", "Ctrl-C")),
         (JobFinished("Terminated", "SIGTERM"), False, False, ("interrupted", "SIGTERM")),
+        (JobFinished("JobCancelledError", "by a"), False, False, ("interrupted", "by a")),
         (JobFinished(BUDGET, "spent"), False, False, ("stopped", "spent")),
         (JobFinished("RunError", "no disk"), False, False, ("failed", "RunError: no disk")),
     ],
@@ -160,5 +161,7 @@ def test_a_folder_without_a_journal_is_told_from_one_that_is_not_there(tmp_path)
 
     with pytest.raises(RunError, match="a run without a journal"):
         read_status(tmp_path)
+    with pytest.raises(RunError, match="is a file, and no folder"):
+        read_status(tmp_path / "events.jsonl")
     with pytest.raises(RunError, match="does not exist"):
         read_status(tmp_path / "none")

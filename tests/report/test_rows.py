@@ -109,3 +109,13 @@ def test_parts_that_cancel_out_are_one_row():
 def test_no_breakdown_has_no_rows():
     """What was not measured is no table of zeros."""
     assert breakdown_rows(Breakdown()) == []
+
+
+@pytest.mark.parametrize("name", [RESIDUE, "commit", "total"])
+def test_a_stage_that_bears_another_rows_name_is_called_a_stage(name):
+    """Two rows of one name could not be told apart, and a comparison would lose one of them."""
+    parts = (Part(name, 3.0, "", is_stage=True), Part("commit", 1.0, ""), Part(RESIDUE, 1.0, ""))
+
+    rows = breakdown_rows(Breakdown(10, 5.0, parts))
+
+    assert [row.name for row in rows] == [f"stage {name}", "commit", RESIDUE]

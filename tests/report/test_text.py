@@ -143,3 +143,12 @@ def test_details_are_told_on_request():
 def test_events_of_nobody_have_a_text(in_full):
     """Even without a start there is something to say."""
     assert "pipeline ?" in "\n".join(lines(Report.from_events([EVENTS[1]]), in_full=in_full))
+
+
+def test_the_last_failures_are_a_line_each():
+    """Ids and messages may hold line breaks, and orders to a terminal."""
+    report = replace(
+        Report.from_events([START]), last_failures={"a\nb": "ValueError: \x1b[31mno\nreally"}
+    )
+
+    assert "  failed last a b: ValueError: no really" in lines(report, in_full=True)
