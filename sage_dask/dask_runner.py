@@ -13,7 +13,6 @@ from typing import Any
 
 import dask
 from distributed import Client
-from distributed.comm import resolve_address
 
 from sage_dask.dashboard.monitor import MonitorPlugin
 from sage_dask.dashboard.publisher import publishing
@@ -22,6 +21,7 @@ from sage_dask.job import Job
 from sage_dask.nodes import NODE, node_name
 from sage_dask.options import Machines, RunOptions
 from sage_dask.plan import Plan
+from sage_dask.reach import reach
 from sage_dask.report import Report
 from sage_dask.runner import running, stoppable
 from sage_dask.schedule import Scheduling, job_name
@@ -196,15 +196,14 @@ def client_of(on: Any) -> Iterator[Client]:
     if client is not None:
         yield client
         return
+    if isinstance(on, str):
+        reach(on)
     try:
-        if isinstance(on, str):
-            # Met by the client, a malformed address leaves one behind that hangs at exit.
-            resolve_address(on)
         client = Client(on, set_as_default=False)
     except (OSError, ValueError) as error:
         raise RunError(
-            f"no Dask scheduler answers at {on!r} ({error}); start one with 'dask scheduler', "
-            "or leave it out to run in this process"
+            f"no Dask scheduler answers at {on!r} ({error}); look whether it runs, or start one "
+            "with 'dask scheduler'"
         ) from error
     with client:
         yield client

@@ -146,14 +146,14 @@ def test_a_scheduler_that_is_not_there(cli, free_port):
     result = cli("doctor", "--scheduler", f"tcp://127.0.0.1:{free_port}")
 
     assert result.exit_code == 1
-    assert f"no Dask scheduler answers at tcp://127.0.0.1:{free_port}" in result.stdout
+    assert f"no Dask scheduler answers at 'tcp://127.0.0.1:{free_port}'" in result.stdout
     assert "(Connection refused)" in result.stdout
     assert "temporary folder" in result.stdout
 
 
 def test_a_scheduler_that_says_nothing(cli, monkeypatch):
     """A process that hangs accepts connections, and the command does not hang with it."""
-    monkeypatch.setattr("sage_dask.doctor.questions.cluster.CONNECT_S", 0.2)
+    monkeypatch.setattr("sage_dask.reach.CONNECT_S", 0.2)
 
     with socket.create_server(("127.0.0.1", 0)) as hung:
         result = cli("doctor", "--scheduler", f"tcp://127.0.0.1:{hung.getsockname()[1]}")

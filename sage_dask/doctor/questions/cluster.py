@@ -7,7 +7,6 @@ answer and no other.
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -19,8 +18,6 @@ from urllib.parse import urlsplit
 
 import dask
 from distributed import Client
-from distributed.comm import connect, parse_address, parse_host_port
-from distributed.security import Security
 
 from sage_dask.dask_runner import client_of
 from sage_dask.doctor.clocks import Offset, Sample, offset_of
@@ -28,14 +25,11 @@ from sage_dask.doctor.questions.host import HostAnswer, look_around
 from sage_dask.doctor.questions.scheduler import Registered, SchedulerAnswer, look_inside
 from sage_dask.doctor.servers import ServerQuestion
 from sage_dask.doctor.workers import WorkerFacts
-from sage_dask.errors import RunError
 from sage_dask.nodes import NODE, node_name
+from sage_dask.reach import CONNECT_S, reach
 
 T = TypeVar("T")
 
-CONNECT_S = 5.0
-# Dask's own, where an address has none.
-_PORT = 8786
 # A model server has five seconds to answer a worker, and the worker then has to tell.
 _ANSWER_S = 8.0
 _PAGE_S = 3.0
@@ -71,7 +65,7 @@ def ask_cluster(address: str, questions: Sequence[ServerQuestion]) -> ClusterAns
         RunError: No scheduler answers there.
     """
     started = time.perf_counter()
-    _reach(address)
+    reach(address)
     connect_ms = 1000 * (time.perf_counter() - started)
     with _connected(address) as client:
         answer: ClusterAnswer = client.sync(_ask, client, connect_ms, list(questions))
@@ -83,34 +77,6 @@ def told_gates(answer: ClusterAnswer) -> Mapping[str, float]:
     if isinstance(answer.scheduler, Exception) or answer.scheduler.facts.dispatching is None:
         return {}
     return answer.scheduler.facts.dispatching.gates
-
-
-def _reach(address: str) -> None:
-    """Knock at a scheduler, and say hello; a client would wait for ever for one that hangs.
-
-    Raises:
-        RunError: Nobody is there, or nobody answers.
-    """
-    try:
-        scheme, place = parse_address(address)
-        if scheme in ("tcp", "tls"):
-            # Dask would try a port that refuses again and again, and then tell of a timeout.
-            with socket.create_connection(parse_host_port(place, _PORT), CONNECT_S):
-                pass
-        asyncio.run(asyncio.wait_for(_greet(address), CONNECT_S))
-    except (OSError, ValueError) as error:
-        silence = f"it accepts connections, and says nothing for {CONNECT_S:g} s"
-        reason = getattr(error, "strerror", None) or str(error) or silence
-        raise RunError(
-            f"no Dask scheduler answers at {address} ({reason}); look whether it runs or hangs "
-            "and whether a firewall is between, or start one with 'dask scheduler'"
-        ) from error
-
-
-async def _greet(address: str) -> None:
-    # Dask keeps to this limit while it connects, and not while it waits for a greeting.
-    comm = await connect(address, timeout=CONNECT_S, **Security().get_connection_args("client"))
-    comm.abort()
 
 
 @contextmanager
