@@ -91,7 +91,16 @@ def read_events(path: Path) -> Iterator[Event]:
                 yield from _events_of(aside, file)
             number += 1
             continue
-        with path.open("rb") as file:
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            if number == 1:
+                raise
+            if aside.exists():
+                continue
+            # The run was killed between setting a file aside and beginning the next.
+            return
+        with file:
             # Its writer may have set it aside just now: then it is that one's turn.
             if not aside.exists():
                 yield from _events_of(path, file)
@@ -100,7 +109,7 @@ def read_events(path: Path) -> Iterator[Event]:
 
 def has_events(path: Path) -> bool:
     """Return whether there are events, in the file or in one that was set aside."""
-    return path.exists() or _aside(path, 1).exists()
+    return path.is_file() or _aside(path, 1).is_file()
 
 
 def _events_of(path: Path, file: IO[bytes]) -> Iterator[Event]:

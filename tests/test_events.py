@@ -264,3 +264,12 @@ def test_a_file_that_is_set_aside_while_it_is_read_is_read_once(tmp_path):
     file.close()
 
     assert seen + list(read) == events
+
+
+def test_what_was_set_aside_is_read_where_the_latest_file_was_never_begun(tmp_path):
+    """A run killed just then has all its events; a run that never was has none, and says so."""
+    write(tmp_path / "events.0001.jsonl", EVENTS)
+
+    assert list(read_events(tmp_path / "events.jsonl")) == EVENTS
+    with pytest.raises(FileNotFoundError):
+        list(read_events(tmp_path / "others.jsonl"))

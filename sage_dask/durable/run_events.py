@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sage_dask.durable.run_folder import EVENTS, stored_events
 from sage_dask.errors import PlanError
-from sage_dask.event_file import read_events
+from sage_dask.event_file import has_events, read_events
 from sage_dask.events import Event
 from sage_dask.journal.opening import has_journal, open_store
 
@@ -24,7 +24,7 @@ def run_events(path: Path) -> Iterator[Event]:
         yield from _of_journal(path)
         return
     file = path / EVENTS if path.is_dir() else path
-    if not file.is_file():
+    if not has_events(file):
         raise PlanError(
             f"there are no events at {str(file)!r}; give the folder that --run-dir named"
         )
